@@ -1,0 +1,127 @@
+"""What carries publications between nodes: the interface that every broker implements."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Protocol
+
+from app.codes import INTERNAL, CommandError
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """A place in a room's history; `("", 0)` in a room without history (P1)."""
+
+    epoch: str
+    offset: int
+
+
+NO_POSITION = Position("", 0)
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """How a room keeps history: `size` publications, `ttl` seconds after the last one, `meta_ttl` seconds of meta (P5)."""
+
+    size: int
+    ttl: float
+    meta_ttl: float
+
+
+class BrokerUnavailable(CommandError):
+    """The broker did not answer in time or refused; whether a publish took place is unknown (P4)."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(INTERNAL, reason)
+
+
+class Sink(Protocol):
+    """What a broker tells its node. Called in the node's event loop; must not block and must not raise."""
+
+    def publication(self, room: str, position: Position, envelope: bytes) -> None:
+        """A publication in a room that this node is subscribed to. Position is NO_POSITION without history."""
+
+    def control(self, message: bytes) -> None:
+        """A message from one node to all, its sender included."""
+
+    def lost(self) -> None:
+        """The subscriber connection is gone: publications may be missed from now on."""
+
+    def restored(self, rooms: Collection[str]) -> None:
+        """These rooms are subscribed again after a loss; what came between was not heard."""
+
+
+class Broker(ABC):
+    """One node's access to the broker. Every wait inside is bounded by `settings.broker_timeout`."""
+
+    #: Whether several processes see each other through this broker.
+    shared: bool = True
+
+    @abstractmethod
+    async def start(self, sink: Sink) -> None:
+        """Begins to connect and returns at once: never fails or waits because something remote is away (N2)."""
+
+    @abstractmethod
+    async def stop(self) -> None:
+        """Closes connections and ends every task of the broker."""
+
+    @abstractmethod
+    async def subscribe(self, room: str) -> None:
+        """Returns when the broker has confirmed the subscription (R1). Raises BrokerUnavailable.
+
+        The caller serialises subscribe and unsubscribe of one room."""
+
+    @abstractmethod
+    async def unsubscribe(self, room: str) -> None:
+        """Stops hearing `room`; succeeds also while the broker is away."""
+
+    @abstractmethod
+    async def publish(
+        self, room: str, envelope: bytes, *, history: History | None, idempotency_key: str | None = None
+    ) -> Position:
+        """One atomic step (P2): idempotency check, offset, append, announce. `history` None: no offset, not kept.
+
+        A repeated key answers the first result; with other data it raises CommandError 107 (P4). Raises
+        BrokerUnavailable where the outcome is unknown, CommandError 111 above `broker_max_pending`."""
+
+    @abstractmethod
+    async def position(self, room: str, history: History) -> Position:
+        """The room's newest position; starts an epoch where there is none, and refreshes the meta's life (P5)."""
+
+    @abstractmethod
+    async def send_control(self, message: bytes) -> None:
+        """Delivers `message` to `Sink.control` of every node, at most once. Raises BrokerUnavailable."""
+
+    @abstractmethod
+    async def put(self, key: str, value: bytes, ttl: float) -> None:
+        """Keeps a value for `ttl` seconds where every node can take it (tickets). Raises BrokerUnavailable."""
+
+    @abstractmethod
+    async def take(self, key: str) -> bytes | None:
+        """Removes and returns a kept value, for exactly one caller in the cluster. Raises BrokerUnavailable."""
+
+    @abstractmethod
+    async def admit_user(self, user: str, session: str, limit: int) -> bool:
+        """Counts `session` as one of `user`'s, cluster-wide, unless there are `limit` already.
+
+        A session that is not refreshed for 60 s stops counting (its node died). Raises BrokerUnavailable."""
+
+    @abstractmethod
+    async def refresh_users(self, sessions: Collection[tuple[str, str]]) -> None:
+        """Says that these (user, session) pairs still live; called every 20 s."""
+
+    @abstractmethod
+    async def dismiss_user(self, user: str, session: str) -> None:
+        """The session ended; never raises."""
+
+    @property
+    @abstractmethod
+    def echo_age(self) -> float:
+        """Seconds since this node last heard, through the broker, something that it had sent itself.
+
+        Infinity before the first time, 0 for a broker in process."""
+
+    @property
+    @abstractmethod
+    def connected(self) -> bool:
+        """Whether commands and subscriptions have a live connection at this moment."""

@@ -1,0 +1,45 @@
+"""One client's transport as the gateway sees it; implemented by `server` (fast) and `http` (any ASGI server)."""
+
+from collections.abc import Callable
+from typing import Protocol
+
+from app.wire.frames import Frame
+
+
+class Receiver(Protocol):
+    """What a connection tells its session. Never raises; called in the event loop, one at a time."""
+
+    def receive(self, payload: bytes, text: bool) -> None:
+        """One whole message; a text message is valid UTF-8."""
+
+    def pause_writing(self) -> None:
+        """More than `write_high_water` bytes are unsent. May be called inside a write (O5)."""
+
+    def resume_writing(self) -> None:
+        """What was unsent has gone out."""
+
+    def lost(self, code: int) -> None:
+        """The connection is over: the peer's close code, or 1006 where none came. Called exactly once."""
+
+
+class Connection(Protocol):
+    """Bytes handed to it leave in order and cannot be taken back (O1)."""
+
+    #: The client's address, behind trusted proxies the real one.
+    address: str
+
+    #: Writes ready-made frames straight to the transport; None where only whole messages can be sent.
+    raw_write: Callable[[bytes], None] | None
+
+    def send(self, frame: Frame) -> None:
+        """Hands over one message. Does nothing after `close`."""
+
+    def close(self, code: int, reason: str) -> None:
+        """Sends a close frame after what was handed over, and gives the peer a bounded time to answer."""
+
+    def abort(self) -> None:
+        """Drops the connection at once, with what is unsent."""
+
+    def pause_reading(self) -> None: ...
+
+    def resume_reading(self) -> None: ...

@@ -1,0 +1,396 @@
+"""Every option of the gateway: its default, its unit, what zero means; `docs/settings.md` is made from this file.
+
+Values come from the environment (`CARILLON_*`), then from the TOML file that `CARILLON_CONFIG` names, then from the
+defaults below. An unknown key is an error (A5), but for the names that Kubernetes injects for Services (N8).
+"""
+
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from enum import StrEnum
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+
+PREFIX = "CARILLON_"
+
+# Read by `make run`, the tests or this module itself, not by the gateway.
+OTHER_NAMES = frozenset({"CONFIG", "NGINX", "VALKEY", "PODS", "REQUIRE"})
+
+# What Kubernetes injects for a Service called `carillon` or `carillon-...` (N8).
+KUBERNETES_NAME = re.compile(
+    r"([A-Z0-9_]+_)?(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)"
+)
+
+NAMESPACE_NAME = re.compile(r"[a-z][a-z0-9_-]{0,63}")
+
+
+class SettingsError(Exception):
+    """The configuration cannot work; the text says which option and why, one line each."""
+
+
+class SlowConsumer(StrEnum):
+    """What happens to a member whose outbox is full."""
+
+    DISCONNECT = "disconnect"
+    DROP_OLDEST = "drop_oldest"
+    CONFLATE = "conflate"
+
+
+class Access(StrEnum):
+    """Who may do something in a namespace."""
+
+    NOBODY = "nobody"
+    PUBLIC = "public"
+    TOKEN = "token"
+    HOOK = "hook"
+
+
+def option(
+    default: Any,
+    description: str,
+    *,
+    unit: str = "",
+    zero: str = "",
+    ge: float | None = None,
+    gt: float | None = None,
+    le: float | None = None,
+) -> Any:
+    """A field of the catalogue. `zero` says what 0 means where it does not simply mean zero."""
+    if isinstance(default, int | float) and not isinstance(default, bool) and ge is None and gt is None:
+        ge = 0
+    return Field(
+        default=default,
+        description=description,
+        ge=ge,
+        gt=gt,
+        le=le,
+        validate_default=True,
+        json_schema_extra={"unit": unit, "zero": zero},
+    )
+
+
+def _split(value: object) -> object:
+    """Lists may be given with commas in the environment (A5)."""
+    if isinstance(value, str):
+        return [part.strip() for part in value.split(",") if part.strip()]
+    return value
+
+
+CommaList = Annotated[list[str], NoDecode, BeforeValidator(_split)]
+SecretList = Annotated[list[SecretStr], NoDecode, BeforeValidator(_split)]
+
+
+class Namespace(BaseModel):
+    """The options of all rooms that share a prefix; a room without `:` belongs to the namespace `default`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    subscribe: Access = option(
+        Access.TOKEN, "Who may subscribe: `nobody`, `public` (everybody with a session), `token` (claim `rooms`), `hook`."
+    )
+    publish: Access = option(
+        Access.TOKEN, "Which clients may publish: `nobody`, `public`, `token` (claim `publish`), `hook`."
+    )
+    echo: bool = option(False, "Whether a publisher that is in the room gets its own publications.")
+    presence: bool = option(False, "Whether `presence` may be asked.")
+    history_size: int = option(
+        0, "Publications kept for each room.", unit="publications", zero="no history: at most once, no positions (P1)"
+    )
+    history_ttl: float = option(
+        300, "How long a room's history lives after its last publication (P5).", unit="seconds", gt=0
+    )
+    lossy: bool = option(
+        False, "Allows `drop_oldest`, `conflate` and `conflate_ms` in a namespace with history (O2)."
+    )
+    slow_consumer: SlowConsumer = option(
+        SlowConsumer.DISCONNECT,
+        "When a member's outbox is full: `disconnect` (3008, come back and recover), `drop_oldest`, or `conflate` "
+        "(keep the newest per `key`; what has no key fills the outbox, which then disconnects).",
+    )
+    coalesce_ms: int = option(
+        0, "Publications of a room within this window leave as one write.", unit="milliseconds", zero="off", le=1000
+    )
+    conflate_ms: int = option(
+        0, "Within this window only the newest publication per `key` is sent.", unit="milliseconds", zero="off", le=60_000
+    )
+    max_publication_bytes: int = option(65_536, "Largest `data` of a publication, as JSON.", unit="bytes", gt=0)
+    publish_rate: float = option(
+        0, "Publications per second and connection in this namespace.", unit="1/second", zero="no limit of its own"
+    )
+    publish_burst: int = option(10, "How many may come at once above `publish_rate`.", unit="publications", gt=0)
+
+    @model_validator(mode="after")
+    def _losses_are_asked_for(self) -> Self:
+        lossy = self.slow_consumer is not SlowConsumer.DISCONNECT or self.conflate_ms > 0
+        if self.history_size > 0 and lossy and not self.lossy:
+            raise ValueError(
+                "history_size > 0 promises no loss, slow_consumer and conflate_ms ask for it: set lossy = true (O2)"
+            )
+        return self
+
+
+class Settings(BaseSettings):
+    """The options of one deployment; the same for all of its nodes."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_nested_delimiter="__", extra="forbid", frozen=True, toml_file=None
+    )
+
+    dev: bool = option(
+        False, "Development mode: the demo, demo tokens, kill-my-worker and a namespace `demo` with history (N7)."
+    )
+    redis_url: SecretStr = Field(
+        default=SecretStr("memory://"),
+        description="The broker: `memory://` (one process only), `redis://[user:password@]host:port[/db]`, "
+        "`rediss://...?ca=FILE`, `redis+sentinel://h:p,h:p/master`, `redis+cluster://h:p,h:p`; `valkey` is an alias.",
+    )
+    key_prefix: str = option("carillon:", "Separates deployments that share a Redis; starts every key and channel.")
+    public_port: int = option(8000, "Port of what clients reach (N7).", gt=0, le=65_535)
+    internal_port: int = option(
+        9000, "Port of metrics, probes, `/api` and docs (N7).", zero="serve all of it on the public port", le=65_535
+    )
+    bind_host: str = option("0.0.0.0", "Address that the two ports are bound to.")
+
+    # Credentials
+    token_hmac_secret: SecretList = Field(
+        default_factory=list,
+        description="Secrets of HS256 tokens, comma-separated: the first signs, all verify (N9). Also "
+        "`CARILLON_TOKEN_HMAC_SECRET_FILE`.",
+    )
+    token_public_keys: CommaList = Field(
+        default_factory=list, description="PEM files with public keys of RS256, ES256 or EdDSA tokens."
+    )
+    token_jwks_url: str = option("", "JWKS document with the public keys of tokens; empty: none.")
+    token_jwks_ttl: float = option(300, "How long a fetched JWKS is used.", unit="seconds", gt=0)
+    token_audience: str = option("", "Required `aud` of tokens; empty: not checked.")
+    token_issuer: str = option("", "Required `iss` of tokens; empty: not checked.")
+    token_leeway: float = option(5, "Clock difference tolerated in `exp` and `nbf`.", unit="seconds")
+    token_cookie: str = option("carillon_token", "Name of the cookie that may carry a token; empty: none.")
+    api_keys: SecretList = Field(
+        default_factory=list,
+        description="Keys of the server API, comma-separated, all valid (N9). Also `CARILLON_API_KEYS_FILE`.",
+    )
+    ticket_ttl: float = option(60, "How long a one-time ticket may be used.", unit="seconds", gt=0)
+    anonymous: bool = option(False, "Whether a session without credentials is let in, as user `` with no claims.")
+    allowed_origins: CommaList = Field(
+        default_factory=list,
+        description="Origins that browsers may connect from, e.g. `https://example.org`; `*`: any; empty: only the "
+        "host that was asked. Rules CORS too (A6).",
+    )
+    expiry_spread: float = option(
+        5, "Sessions whose tokens expire together are closed within this time after `exp` (A2).", unit="seconds", le=25
+    )
+    auth_timeout: float = option(10, "Time for the first credentials to come.", unit="seconds", gt=0)
+
+    # Limits
+    max_connections: int = option(
+        0, "Connections of one node; above it upgrades get 503 (N4).", unit="connections", zero="no limit"
+    )
+    max_user_connections: int = option(
+        0, "Connections of one user on all nodes; above it a session is closed with 3504.", zero="no limit"
+    )
+    max_address_connections: int = option(
+        0, "Connections of one client address on one node; above it 429 (A3).", zero="no limit"
+    )
+    connect_rate: float = option(
+        0, "New connections per second and node; above it 503.", unit="1/second", zero="no limit"
+    )
+    connect_burst: int = option(100, "How many may come at once above `connect_rate`.", gt=0)
+    max_subscriptions: int = option(128, "Rooms of one connection; above it error 106.", unit="rooms", gt=0)
+    max_message_bytes: int = option(65_536, "Largest inbound message; above it close 1009.", unit="bytes", gt=0)
+    message_rate: float = option(
+        100, "Inbound messages per second and connection; above it error 111.", unit="1/second", zero="no limit"
+    )
+    message_burst: int = option(200, "How many may come at once above `message_rate`.", unit="messages", gt=0)
+    max_room_name: int = option(255, "Longest room name.", unit="bytes", gt=0, le=1024)
+    outbox_bytes: int = option(
+        262_144, "What waits for one slow client beyond its socket; above it the policy acts.", unit="bytes", gt=0
+    )
+    history_page: int = option(100, "Most publications in one `history` reply.", unit="publications", gt=0)
+    max_body_bytes: int = option(1_048_576, "Largest HTTP body of `/api`; above it 413.", unit="bytes", gt=0)
+
+    # Connections
+    ping_interval: float = option(25, "How often a client is pinged.", unit="seconds", zero="never")
+    pong_timeout: float = option(10, "How long a client may take to answer; then close 3012.", unit="seconds", gt=0)
+    send_buffer: int = option(
+        65_536, "`SO_SNDBUF` of client sockets (O1).", unit="bytes", zero="the kernel's choice"
+    )
+    write_high_water: int = option(
+        16_384, "Unsent bytes in a transport above which its client counts as slow (O1).", unit="bytes", gt=0
+    )
+    fanout_chunk: int = option(
+        1000, "Writes of one publication after which the loop serves others (O5).", unit="members", gt=0
+    )
+    trusted_proxies: CommaList = Field(
+        default_factory=lambda: ["127.0.0.1", "::1"],
+        description="Addresses or networks whose `X-Forwarded-For` and `-Proto` are believed; `*`: all (A3).",
+    )
+
+    # Publishing and the broker
+    idempotency_ttl: float = option(300, "How long a publish's key and result are kept (P4).", unit="seconds", gt=0)
+    history_meta_ttl: float = option(
+        2_592_000, "How long a room's epoch and top offset outlive its last use (P5).", unit="seconds", gt=0
+    )
+    broker_trust_restart: bool = option(
+        False, "A single primary with AOF: a changed replication id is no rollback, the epoch goes on (P3)."
+    )
+    broker_timeout: float = option(
+        5, "How long one call to the broker may take, retries included; then error 100.", unit="seconds", gt=0
+    )
+    broker_max_pending: int = option(10_000, "Publications of a node under way at once; above it error 111.", gt=0)
+    broker_echo_interval: float = option(
+        1, "How often a node publishes to itself through the broker, to know that it hears.", unit="seconds", gt=0
+    )
+    broker_deaf_after: float = option(
+        3, "Echo age above which a node counts as deaf, goes unready and reconnects.", unit="seconds", gt=0
+    )
+    broker_backoff_max: float = option(
+        2, "Longest wait between two attempts to reach the broker (jitter included).", unit="seconds", gt=0
+    )
+    unsubscribe_delay: float = option(
+        5, "How long a node stays subscribed to a room after its last member left (R1).", unit="seconds"
+    )
+
+    # Hooks
+    hook_timeout: float = option(5, "How long a hook may take; then its client gets error 100.", unit="seconds", gt=0)
+    offload_workers: int = option(2, "Processes of `offload()` on one node, started at first use.", gt=0)
+    offload_pending: int = option(64, "Calls of `offload()` that may wait; above it error 111.", gt=0)
+    offload_timeout: float = option(10, "How long one `offload()` may run; then its process is ended.", unit="seconds", gt=0)
+
+    # Life of a node
+    drain_timeout: float = option(
+        10, "At SIGTERM: how long sessions may take to receive `goodbye` and close.", unit="seconds"
+    )
+    max_loop_lag: float = option(1, "Event loop lag above which a node is not ready.", unit="seconds", gt=0)
+    head_timeout: float = option(10, "Time for a request head to arrive (H5).", unit="seconds", gt=0)
+    max_head_bytes: int = option(32_768, "Largest request head; above it 431 (H5).", unit="bytes", gt=0)
+    max_head_fields: int = option(100, "Most header fields of a request; above it 431 (H5).", gt=0)
+    max_half_open: int = option(
+        10_000, "Connections of a node whose request head is not complete (H5).", zero="no limit"
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = option("info", "Least severe log line that is written.")
+    app_dir: str = option("", "Directory of a built single-page app that Nginx serves under `/app`; empty: none.")
+
+    namespaces: dict[str, Namespace] = Field(
+        default_factory=dict,
+        description="Options of rooms by prefix: `[namespaces.chat]` in the file, `CARILLON_NAMESPACES__CHAT__ECHO` in "
+        "the environment for `default`, `chat` and those of the file.",
+    )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return init_settings, env_settings, _TomlFile(settings_cls)
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        for name in self.namespaces:
+            if not NAMESPACE_NAME.fullmatch(name):
+                raise ValueError(f"namespace {name!r}: lower-case letters, digits, '-' and '_', letter first")
+        if re.search(r"[{}\s\x00-\x1f\x7f]", self.key_prefix):
+            raise ValueError("key_prefix must not contain braces, spaces or control characters (P7)")
+        if self.history_meta_ttl <= max((ns.history_ttl for ns in self.namespaces.values()), default=0):
+            raise ValueError("history_meta_ttl must exceed every history_ttl (P5)")
+        if self.broker_deaf_after <= self.broker_echo_interval:
+            raise ValueError("broker_deaf_after must exceed broker_echo_interval")
+        if self.ping_interval and self.pong_timeout >= self.ping_interval:
+            raise ValueError("pong_timeout must be shorter than ping_interval")
+        return self
+
+    @cached_property
+    def broker_url(self) -> str:
+        return self.redis_url.get_secret_value()
+
+    def namespace_of(self, room: str) -> Namespace | None:
+        """The options of `room`, or None where its prefix names no namespace (error 102)."""
+        prefix, colon, _ = room.partition(":")
+        return self.namespaces.get(prefix if colon else "default")
+
+
+class _TomlFile(PydanticBaseSettingsSource):
+    """The file that `CARILLON_CONFIG` names."""
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        raise NotImplementedError  # __call__ gives the whole file at once
+
+    def __call__(self) -> dict[str, Any]:
+        name = os.environ.get(PREFIX + "CONFIG")
+        return read_toml(Path(name)) if name else {}
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise SettingsError(f"CARILLON_CONFIG: {path}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"CARILLON_CONFIG: {path}: {error}") from None
+
+
+def load(**overrides: Any) -> Settings:
+    """Reads the configuration. Raises SettingsError with one line for each thing that is wrong."""
+    _refuse_unknown_names(os.environ)
+    overrides = _with_secret_files(os.environ) | overrides
+    try:
+        settings = Settings(**overrides)
+        settings = settings.model_copy(update={"namespaces": _with_builtin_namespaces(settings)})
+        return Settings.model_validate(settings)
+    except ValidationError as error:
+        raise SettingsError("\n".join(_line(e) for e in error.errors(include_input=False))) from None
+
+
+def _with_builtin_namespaces(settings: Settings) -> dict[str, Namespace]:
+    builtin = {"default": Namespace(), "chat": Namespace()}
+    if settings.dev:
+        builtin["demo"] = Namespace(history_size=100, history_ttl=600)
+    return builtin | settings.namespaces
+
+
+def _refuse_unknown_names(environ: Mapping[str, str]) -> None:
+    known = {name.upper() for name in Settings.model_fields} | OTHER_NAMES
+    known |= {f"{name.upper()}_FILE" for name in ("token_hmac_secret", "api_keys")}
+    file = environ.get(PREFIX + "CONFIG")
+    in_file = read_toml(Path(file)).get("namespaces", {}) if file else {}
+    namespaces = {"default", "chat", "demo", *in_file}
+    unknown = []
+    for name in environ:
+        if not name.startswith(PREFIX):
+            continue
+        key, _, rest = name.removeprefix(PREFIX).partition("__")
+        if key == "NAMESPACES" and rest:
+            if rest.partition("__")[0].lower() not in namespaces:
+                unknown.append(f"{name}: the environment can only change `default`, `chat` and namespaces of the file")
+        elif (key not in known or rest) and not KUBERNETES_NAME.fullmatch(key):
+            unknown.append(f"{name}: no such setting")
+    if unknown:
+        raise SettingsError("\n".join(sorted(unknown)))
+
+
+def _with_secret_files(environ: Mapping[str, str]) -> dict[str, Any]:
+    """Secrets may come as files, one or more per file, by line or comma (N9)."""
+    found: dict[str, Any] = {}
+    for name in ("token_hmac_secret", "api_keys"):
+        path = environ.get(f"{PREFIX}{name.upper()}_FILE")
+        if path:
+            try:
+                found[name] = Path(path).read_text("utf-8").replace("\n", ",")
+            except OSError as error:
+                raise SettingsError(f"{PREFIX}{name.upper()}_FILE: {path}: {error.strerror}") from None
+    return found
+
+
+def _line(error: Any) -> str:
+    where = [str(part) for part in error["loc"]]
+    return f"{PREFIX}{'__'.join(where).upper()}: {error['msg']}" if where else str(error["msg"])
