@@ -1,0 +1,41 @@
+# Carillon's commands; `make` alone lists them. Each sets up what it needs in .venv.
+.DEFAULT_GOAL := help
+.PHONY: help run test test-long lint fmt locks clean
+
+PY := .venv/bin/python
+LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+	pyproject.toml
+
+help: ## List the commands
+	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(firstword $(MAKEFILE_LIST)) | awk -F'|' '{printf "make %-10s %s\n", $$1, $$2}'
+
+# The recipe ends in exec: SIGTERM to make reaches the supervisor itself.
+run: ## Start Valkey, two pods and Nginx; PORT=8080 PYTHON=python3 CARILLON_PODS=2 WEB_CONCURRENCY=2
+	@sh local/venv.sh --apt run && exec $(PY) -m local
+
+test: ## Run the tests against real parts (under 5 minutes)
+	@sh local/venv.sh test && exec $(PY) -m pytest -m "not long"
+
+test-long: ## Run the tests that take longer
+	@sh local/venv.sh test && exec $(PY) -m pytest -m long
+
+lint: ## Check style and types
+	@sh local/venv.sh test
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy
+
+fmt: ## Format the code
+	@sh local/venv.sh test
+	$(PY) -m ruff check --fix .
+	$(PY) -m ruff format .
+
+locks: ## Compile requirements/*.txt anew from pyproject.toml (needs uv)
+	$(LOCK) --group run -o requirements/run.txt
+	$(LOCK) --group run --group test -c requirements/run.txt -o requirements/test.txt
+	$(LOCK) --group test --group fuzz -c requirements/test.txt -o requirements/fuzz.txt
+	$(LOCK) --group load -c requirements/test.txt -o requirements/load.txt
+	$(LOCK) --group bench -c requirements/test.txt -o requirements/bench.txt
+
+clean: ## Remove .venv, caches and what `make run` left
+	rm -rf .venv .cache .local .pytest_cache .mypy_cache .ruff_cache .hypothesis
