@@ -6,32 +6,47 @@ defaults below. An unknown key is an error (A5), but for the names that Kubernet
 
 import os
 import re
-import tomllib
-from collections.abc import Mapping
 from enum import StrEnum
 from functools import cached_property
-from pathlib import Path
+from ipaddress import ip_network
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, model_validator
-from pydantic.fields import FieldInfo
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
-PREFIX = "CARILLON_"
-
-# Read by `make run`, the tests or this module itself, not by the gateway.
-OTHER_NAMES = frozenset({"CONFIG", "NGINX", "VALKEY", "PODS", "REQUIRE"})
-
-# What Kubernetes injects for a Service called `carillon` or `carillon-...` (N8).
-KUBERNETES_NAME = re.compile(
-    r"([A-Z0-9_]+_)?(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)"
+from app.settings_sources import (
+    PREFIX,
+    SECRETS,
+    Environment,
+    TomlFile,
+    explain,
+    refuse_unknown_names,
+    secret_files,
+    split,
+)
+from app.settings_sources import (
+    SettingsError as SettingsError,  # raised by `load`, so it is to be had here
 )
 
-NAMESPACE_NAME = re.compile(r"[a-z][a-z0-9_-]{0,63}")
+NAMESPACE_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
+ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/\s]+")
+BROKER_URL = re.compile(r"memory://|(redis|valkey)s?(\+sentinel|\+cluster)?://\S+")
 
+#: How secrets begin that `make run` generates; refused where `dev` is off (N7).
+GENERATED_PREFIX = "dev-"
 
-class SettingsError(Exception):
-    """The configuration cannot work; the text says which option and why, one line each."""
+#: RFC 7518 section 3.2 asks for 32 bytes; below this one, a stolen token gives the secret away.
+MIN_HMAC_SECRET = 16
 
 
 class SlowConsumer(StrEnum):
@@ -75,24 +90,18 @@ def option(
     )
 
 
-def _split(value: object) -> object:
-    """Lists may be given with commas in the environment (A5)."""
-    if isinstance(value, str):
-        return [part.strip() for part in value.split(",") if part.strip()]
-    return value
-
-
-CommaList = Annotated[list[str], NoDecode, BeforeValidator(_split)]
-SecretList = Annotated[list[SecretStr], NoDecode, BeforeValidator(_split)]
+CommaList = Annotated[list[str], NoDecode, BeforeValidator(split)]
+SecretList = Annotated[list[SecretStr], NoDecode, BeforeValidator(split)]
 
 
 class Namespace(BaseModel):
     """The options of all rooms that share a prefix; a room without `:` belongs to the namespace `default`."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     subscribe: Access = option(
-        Access.TOKEN, "Who may subscribe: `nobody`, `public` (everybody with a session), `token` (claim `rooms`), `hook`."
+        Access.TOKEN,
+        "Who may subscribe: `nobody`, `public` (everybody with a session), `token` (claim `rooms`), `hook`.",
     )
     publish: Access = option(
         Access.TOKEN, "Which clients may publish: `nobody`, `public`, `token` (claim `publish`), `hook`."
@@ -105,9 +114,7 @@ class Namespace(BaseModel):
     history_ttl: float = option(
         300, "How long a room's history lives after its last publication (P5).", unit="seconds", gt=0
     )
-    lossy: bool = option(
-        False, "Allows `drop_oldest`, `conflate` and `conflate_ms` in a namespace with history (O2)."
-    )
+    lossy: bool = option(False, "Allows `drop_oldest`, `conflate` and `conflate_ms` in a namespace with history (O2).")
     slow_consumer: SlowConsumer = option(
         SlowConsumer.DISCONNECT,
         "When a member's outbox is full: `disconnect` (3008, come back and recover), `drop_oldest`, or `conflate` "
@@ -117,7 +124,11 @@ class Namespace(BaseModel):
         0, "Publications of a room within this window leave as one write.", unit="milliseconds", zero="off", le=1000
     )
     conflate_ms: int = option(
-        0, "Within this window only the newest publication per `key` is sent.", unit="milliseconds", zero="off", le=60_000
+        0,
+        "Within this window only the newest publication per `key` is sent.",
+        unit="milliseconds",
+        zero="off",
+        le=60_000,
     )
     max_publication_bytes: int = option(65_536, "Largest `data` of a publication, as JSON.", unit="bytes", gt=0)
     publish_rate: float = option(
@@ -139,7 +150,7 @@ class Settings(BaseSettings):
     """The options of one deployment; the same for all of its nodes."""
 
     model_config = SettingsConfigDict(
-        env_prefix=PREFIX, env_nested_delimiter="__", extra="forbid", frozen=True, toml_file=None
+        env_prefix=PREFIX, env_nested_delimiter="__", extra="forbid", frozen=True, allow_inf_nan=False
     )
 
     dev: bool = option(
@@ -160,14 +171,17 @@ class Settings(BaseSettings):
     # Credentials
     token_hmac_secret: SecretList = Field(
         default_factory=list,
-        description="Secrets of HS256 tokens, comma-separated: the first signs, all verify (N9). Also "
-        "`CARILLON_TOKEN_HMAC_SECRET_FILE`.",
+        description="Secrets of HS256 tokens, comma-separated: the first signs, all verify (N9). 32 bytes or more each "
+        "(RFC 7518); fewer than 16 are refused where `dev` is off. Also `CARILLON_TOKEN_HMAC_SECRET_FILE`.",
     )
     token_public_keys: CommaList = Field(
-        default_factory=list, description="PEM files with public keys of RS256, ES256 or EdDSA tokens."
+        default_factory=list,
+        description="PEM files with public keys of tokens: RSA (RS256), P-256 (ES256) or Ed25519 (EdDSA).",
     )
     token_jwks_url: str = option("", "JWKS document with the public keys of tokens; empty: none.")
-    token_jwks_ttl: float = option(300, "How long a fetched JWKS is used.", unit="seconds", gt=0)
+    token_jwks_ttl: float = option(
+        300, "How long a fetched JWKS is used; longer where it cannot be fetched again.", unit="seconds", gt=0
+    )
     token_audience: str = option("", "Required `aud` of tokens; empty: not checked.")
     token_issuer: str = option("", "Required `iss` of tokens; empty: not checked.")
     token_leeway: float = option(5, "Clock difference tolerated in `exp` and `nbf`.", unit="seconds")
@@ -218,9 +232,7 @@ class Settings(BaseSettings):
     # Connections
     ping_interval: float = option(25, "How often a client is pinged.", unit="seconds", zero="never")
     pong_timeout: float = option(10, "How long a client may take to answer; then close 3012.", unit="seconds", gt=0)
-    send_buffer: int = option(
-        65_536, "`SO_SNDBUF` of client sockets (O1).", unit="bytes", zero="the kernel's choice"
-    )
+    send_buffer: int = option(65_536, "`SO_SNDBUF` of client sockets (O1).", unit="bytes", zero="the kernel's choice")
     write_high_water: int = option(
         16_384, "Unsent bytes in a transport above which its client counts as slow (O1).", unit="bytes", gt=0
     )
@@ -261,7 +273,9 @@ class Settings(BaseSettings):
     hook_timeout: float = option(5, "How long a hook may take; then its client gets error 100.", unit="seconds", gt=0)
     offload_workers: int = option(2, "Processes of `offload()` on one node, started at first use.", gt=0)
     offload_pending: int = option(64, "Calls of `offload()` that may wait; above it error 111.", gt=0)
-    offload_timeout: float = option(10, "How long one `offload()` may run; then its process is ended.", unit="seconds", gt=0)
+    offload_timeout: float = option(
+        10, "How long one `offload()` may run; then its process is ended.", unit="seconds", gt=0
+    )
 
     # Life of a node
     drain_timeout: float = option(
@@ -279,8 +293,9 @@ class Settings(BaseSettings):
 
     namespaces: dict[str, Namespace] = Field(
         default_factory=dict,
+        validate_default=True,
         description="Options of rooms by prefix: `[namespaces.chat]` in the file, `CARILLON_NAMESPACES__CHAT__ECHO` in "
-        "the environment for `default`, `chat` and those of the file.",
+        "the environment (names in lower case; others only in the file). `default` and `chat` always exist.",
     )
 
     @classmethod
@@ -292,21 +307,81 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        return init_settings, env_settings, _TomlFile(settings_cls)
+        return init_settings, Environment(settings_cls), TomlFile(settings_cls)
+
+    @field_validator("redis_url")
+    @classmethod
+    def _names_a_broker(cls, url: SecretStr) -> SecretStr:
+        if not BROKER_URL.fullmatch(url.get_secret_value()):
+            raise ValueError("must be memory://, redis://, rediss://, redis+sentinel:// or redis+cluster://")
+        return url
+
+    @field_validator("key_prefix")
+    @classmethod
+    def _fits_into_a_key(cls, prefix: str) -> str:
+        if re.search(r"[{}\s\x00-\x1f\x7f]", prefix):
+            raise ValueError("must not contain braces, spaces or control characters (P7)")
+        return prefix
+
+    @field_validator(*SECRETS)
+    @classmethod
+    def _are_secrets(cls, secrets: list[SecretStr], info: ValidationInfo) -> list[SecretStr]:
+        for value in (secret.get_secret_value() for secret in secrets):
+            if not value.strip():
+                raise ValueError("an empty value is no secret")
+            if info.data.get("dev", True):
+                continue
+            if value.startswith(GENERATED_PREFIX):
+                raise ValueError(f"a generated secret ({GENERATED_PREFIX}...) is for CARILLON_DEV=1 only (N7)")
+            if info.field_name == "token_hmac_secret" and len(value.encode()) < MIN_HMAC_SECRET:
+                raise ValueError(f"a secret of fewer than {MIN_HMAC_SECRET} bytes can be guessed from a token")
+        return secrets
+
+    @field_validator("token_jwks_url")
+    @classmethod
+    def _can_be_fetched(cls, url: str) -> str:
+        if url and not re.fullmatch(r"https?://[^/\s]\S*", url):
+            raise ValueError("must be an http:// or https:// URL")
+        return url
+
+    @field_validator("allowed_origins")
+    @classmethod
+    def _are_origins(cls, origins: list[str]) -> list[str]:
+        for origin in origins:
+            if origin != "*" and not ORIGIN.fullmatch(origin):
+                raise ValueError(f"{origin!r} is no origin: scheme://host[:port] with nothing after it, or *")
+        return origins
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _are_networks(cls, networks: list[str]) -> list[str]:
+        for network in networks:
+            if network != "*":
+                ip_network(network)  # its ValueError says what is wrong
+        return networks
+
+    @field_validator("namespaces")
+    @classmethod
+    def _with_builtin(cls, namespaces: dict[str, Namespace], info: ValidationInfo) -> dict[str, Namespace]:
+        for name in namespaces:
+            if not NAMESPACE_NAME.fullmatch(name):
+                raise ValueError(f"{name!r} is no name: up to 64 letters, digits, '-' and '_', a letter first")
+        builtin = {"default": Namespace(), "chat": Namespace()}
+        if info.data.get("dev"):
+            builtin["demo"] = Namespace(history_size=100, history_ttl=600)
+        return builtin | namespaces
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
-        for name in self.namespaces:
-            if not NAMESPACE_NAME.fullmatch(name):
-                raise ValueError(f"namespace {name!r}: lower-case letters, digits, '-' and '_', letter first")
-        if re.search(r"[{}\s\x00-\x1f\x7f]", self.key_prefix):
-            raise ValueError("key_prefix must not contain braces, spaces or control characters (P7)")
-        if self.history_meta_ttl <= max((ns.history_ttl for ns in self.namespaces.values()), default=0):
-            raise ValueError("history_meta_ttl must exceed every history_ttl (P5)")
+        wrong = []
+        if self.history_meta_ttl <= max(namespace.history_ttl for namespace in self.namespaces.values()):
+            wrong.append("history_meta_ttl must exceed the history_ttl of every namespace (P5)")
         if self.broker_deaf_after <= self.broker_echo_interval:
-            raise ValueError("broker_deaf_after must exceed broker_echo_interval")
+            wrong.append("broker_deaf_after must exceed broker_echo_interval")
         if self.ping_interval and self.pong_timeout >= self.ping_interval:
-            raise ValueError("pong_timeout must be shorter than ping_interval")
+            wrong.append("pong_timeout must be shorter than ping_interval")
+        if wrong:
+            raise ValueError("\n".join(wrong))
         return self
 
     @cached_property
@@ -319,78 +394,21 @@ class Settings(BaseSettings):
         return self.namespaces.get(prefix if colon else "default")
 
 
-class _TomlFile(PydanticBaseSettingsSource):
-    """The file that `CARILLON_CONFIG` names."""
-
-    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
-        raise NotImplementedError  # __call__ gives the whole file at once
-
-    def __call__(self) -> dict[str, Any]:
-        name = os.environ.get(PREFIX + "CONFIG")
-        return read_toml(Path(name)) if name else {}
-
-
-def read_toml(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text("utf-8"))
-    except OSError as error:
-        raise SettingsError(f"CARILLON_CONFIG: {path}: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SettingsError(f"CARILLON_CONFIG: {path}: {error}") from None
-
-
 def load(**overrides: Any) -> Settings:
     """Reads the configuration. Raises SettingsError with one line for each thing that is wrong."""
-    _refuse_unknown_names(os.environ)
-    overrides = _with_secret_files(os.environ) | overrides
+    refuse_unknown_names(os.environ, Settings.model_fields, Namespace.model_fields)
     try:
-        settings = Settings(**overrides)
-        settings = settings.model_copy(update={"namespaces": _with_builtin_namespaces(settings)})
-        return Settings.model_validate(settings)
+        return Settings(**(secret_files(os.environ) | overrides))
     except ValidationError as error:
-        raise SettingsError("\n".join(_line(e) for e in error.errors(include_input=False))) from None
+        raise SettingsError(explain(error, os.environ)) from None
 
 
-def _with_builtin_namespaces(settings: Settings) -> dict[str, Namespace]:
-    builtin = {"default": Namespace(), "chat": Namespace()}
-    if settings.dev:
-        builtin["demo"] = Namespace(history_size=100, history_ttl=600)
-    return builtin | settings.namespaces
-
-
-def _refuse_unknown_names(environ: Mapping[str, str]) -> None:
-    known = {name.upper() for name in Settings.model_fields} | OTHER_NAMES
-    known |= {f"{name.upper()}_FILE" for name in ("token_hmac_secret", "api_keys")}
-    file = environ.get(PREFIX + "CONFIG")
-    in_file = read_toml(Path(file)).get("namespaces", {}) if file else {}
-    namespaces = {"default", "chat", "demo", *in_file}
-    unknown = []
-    for name in environ:
-        if not name.startswith(PREFIX):
-            continue
-        key, _, rest = name.removeprefix(PREFIX).partition("__")
-        if key == "NAMESPACES" and rest:
-            if rest.partition("__")[0].lower() not in namespaces:
-                unknown.append(f"{name}: the environment can only change `default`, `chat` and namespaces of the file")
-        elif (key not in known or rest) and not KUBERNETES_NAME.fullmatch(key):
-            unknown.append(f"{name}: no such setting")
-    if unknown:
-        raise SettingsError("\n".join(sorted(unknown)))
-
-
-def _with_secret_files(environ: Mapping[str, str]) -> dict[str, Any]:
-    """Secrets may come as files, one or more per file, by line or comma (N9)."""
-    found: dict[str, Any] = {}
-    for name in ("token_hmac_secret", "api_keys"):
-        path = environ.get(f"{PREFIX}{name.upper()}_FILE")
-        if path:
-            try:
-                found[name] = Path(path).read_text("utf-8").replace("\n", ",")
-            except OSError as error:
-                raise SettingsError(f"{PREFIX}{name.upper()}_FILE: {path}: {error.strerror}") from None
-    return found
-
-
-def _line(error: Any) -> str:
-    where = [str(part) for part in error["loc"]]
-    return f"{PREFIX}{'__'.join(where).upper()}: {error['msg']}" if where else str(error["msg"])
+def check_hosting(settings: Settings, workers: int) -> None:
+    """Raises SettingsError where these settings cannot work in a pod of so many workers. Called in the master (N2)."""
+    if workers < 1:
+        raise SettingsError(f"WEB_CONCURRENCY: {workers} workers serve nobody")
+    if workers > 1 and settings.broker_url.startswith("memory://"):
+        raise SettingsError(
+            f"CARILLON_REDIS_URL: memory:// reaches one process only, and this pod has {workers} workers: "
+            "name a Redis, or set WEB_CONCURRENCY=1"
+        )
