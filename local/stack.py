@@ -14,6 +14,11 @@ ROOT = Path(__file__).resolve().parent.parent
 
 #: Seconds that a pod of the local stack may take for its goodbyes (N5: `make run` drains within 3 s).
 DRAIN_TIMEOUT = "2"
+
+#: What pods must not share (N10); each makes its own.
+_OF_ONE_POD = ("PROMETHEUS_MULTIPROC_DIR", "GUNICORN_CMD_ARGS")
+
+#: The gateway as it is hosted anywhere.
 POD_COMMAND = (sys.executable, "-m", "app", "serve")
 
 
@@ -75,7 +80,7 @@ def plan(
         "CARILLON_DEV": "1",
         "CARILLON_DRAIN_TIMEOUT": DRAIN_TIMEOUT,
         "WEB_CONCURRENCY": "2",
-        **environ,
+        **{name: value for name, value in environ.items() if name not in _OF_ONE_POD},
         "CARILLON_BIND_HOST": HOST,
         "CARILLON_REDIS_URL": redis_url,
     }

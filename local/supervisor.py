@@ -14,7 +14,7 @@ TICK = 0.1
 #: This many deaths within this many seconds stop everything.
 MAX_DEATHS, DEATHS_WINDOW = 5, 30.0
 #: Seconds before a child is started again; doubled with each of its deaths within the window.
-FIRST_BACKOFF, LONGEST_BACKOFF = 0.25, 4.0
+FIRST_BACKOFF, LONGEST_BACKOFF = 0.1, 4.0
 
 Say = Callable[[str], None]
 

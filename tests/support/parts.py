@@ -1,0 +1,74 @@
+"""Optional parts that tests drive: found on this machine, else the test is skipped, loudly.
+
+`CARILLON_REQUIRE=chromium,promtool` makes a missing part a failure: what CI has installed must not be skipped."""
+
+import os
+import shutil
+import subprocess
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+
+@dataclass(frozen=True)
+class Part:
+    """How to find a program, and what to install where it is missing."""
+
+    find: Callable[[], str | None]
+    install: str
+
+
+def _on_path(*names: str) -> Callable[[], str | None]:
+    return lambda: next((found for name in names if (found := shutil.which(name))), None)
+
+
+def _python27() -> str | None:
+    """The Autobahn fuzzing client needs Python 2.7. A pyenv shim may stand on PATH and yet lead nowhere."""
+    for candidate in (Path("python2.7"), *sorted(Path.home().glob(".pyenv/versions/2.7*/bin/python2.7"))):
+        try:
+            if subprocess.run([candidate, "-c", ""], capture_output=True, timeout=10, check=False).returncode == 0:
+                return str(candidate)
+        except OSError:
+            continue
+    return None
+
+
+PARTS = {
+    "chromium": Part(_on_path("chromium", "chromium-browser", "google-chrome"), "Debian: chromium"),
+    "promtool": Part(_on_path("promtool"), "Debian: prometheus"),
+    "autobahn": Part(_python27, "Python 2.7, e.g. by pyenv"),
+    "redis-server": Part(_on_path("redis-server"), "Debian: redis-server, redis-sentinel"),
+}
+
+#: What tests asked for in vain, and how often; shown in the summary.
+missing: Counter[str] = Counter()
+
+
+def required() -> frozenset[str]:
+    """What must not be skipped. Raises pytest.UsageError for names that nobody knows."""
+    names = frozenset(name for name in os.environ.get("CARILLON_REQUIRE", "").replace(" ", "").split(",") if name)
+    if unknown := sorted(names - PARTS.keys()):
+        raise pytest.UsageError(f"CARILLON_REQUIRE: {', '.join(unknown)} unknown; there are {', '.join(PARTS)}")
+    return names
+
+
+@cache
+def find(name: str) -> str | None:
+    """The path of a part's program; None where it is not installed."""
+    return PARTS[name].find()
+
+
+def require(name: str) -> str:
+    """The path of a part's program. Skips the calling test or fixture where it is missing, or fails it in CI."""
+    path = find(name)
+    if path:
+        return path
+    text = f"{name} is missing ({PARTS[name].install})"
+    if name in required():
+        pytest.fail(f"{text} and CARILLON_REQUIRE names it", pytrace=False)
+    missing[name] += 1
+    pytest.skip(text)
