@@ -43,3 +43,28 @@ class Connection(Protocol):
     def pause_reading(self) -> None: ...
 
     def resume_reading(self) -> None: ...
+
+
+class _Lost:
+    """Stands in for a connection that is gone, so that nothing keeps the real one alive (H4)."""
+
+    address = ""
+    raw_write: Callable[[bytes], None] | None = None
+
+    def send(self, frame: Frame) -> None:
+        pass
+
+    def close(self, code: int, reason: str) -> None:
+        pass
+
+    def abort(self) -> None:
+        pass
+
+    def pause_reading(self) -> None:
+        pass
+
+    def resume_reading(self) -> None:
+        pass
+
+
+LOST: Connection = _Lost()

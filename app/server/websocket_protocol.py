@@ -69,7 +69,7 @@ class WebSocketProtocol(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
         self._server_state.connections.add(cast("Any", self))
-        settings = getattr(self._config, "carillon", None)
+        settings = getattr(self._server_state, "settings", None)
         if settings is not None:
             self._bound_buffers(settings.send_buffer, settings.write_high_water)
 
@@ -152,7 +152,7 @@ class WebSocketProtocol(asyncio.Protocol):
             self.raw_write = self._transport.write
 
     def _max_message_bytes(self) -> int:
-        settings = getattr(self._config, "carillon", None)
+        settings = getattr(self._server_state, "settings", None)
         return cast("int", self._config.ws_max_size if settings is None else settings.max_message_bytes)
 
     def refuse(self, response: bytes) -> None:
@@ -162,12 +162,11 @@ class WebSocketProtocol(asyncio.Protocol):
             self._transport.close()
             self._abort_later()
 
-    def hand_over(self, receiver: Receiver, address: str) -> None:
+    def hand_over(self, receiver: Receiver) -> None:
         """From now on `receiver` gets what comes; the application's task may end without ending the connection.
 
         Where the connection is gone already, `receiver` is told at once."""
         previous, self._receiver = self._receiver, receiver
-        self.address = address
         if isinstance(previous, AsgiWebSocket):
             previous.release(receiver)
         if self._transport is None:

@@ -5,7 +5,7 @@ import struct
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
 FIN = 0x80
 
-CONTROL_PAYLOAD_MAX = 125
+CONTROL_PAYLOAD_MAX = 125  # RFC 6455 section 5.5
 
 
 def framed(opcode: int, payload: bytes) -> bytes:

@@ -1,0 +1,222 @@
+"""What each command of a client does. A handler finishes at once, or returns what has to be awaited."""
+
+import time
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any
+
+from msgspec import UNSET
+
+from app import codes
+from app.auth.permissions import Claims
+from app.auth.tokens import ExpiredToken, InvalidToken
+from app.broker.base import Position
+from app.codes import CommandError, Disconnect
+from app.gateway.hook_calls import Publishing
+from app.gateway.naming import options_of
+from app.settings import Access, Namespace
+from app.wire.messages import (
+    Auth,
+    Command,
+    History,
+    Ping,
+    Pong,
+    Presence,
+    Publish,
+    Rpc,
+    ServerPong,
+    Subscribe,
+    Unsubscribe,
+)
+
+if TYPE_CHECKING:
+    from app.gateway.session import Session
+
+Work = Coroutine[Any, Any, None]
+
+
+async def enter(session: "Session", credentials: Coroutine[Any, Any, Claims]) -> None:
+    """Lets a session in by what its upgrade carried. There is no reply: the client sent no command."""
+    try:
+        claims = await credentials
+    except ExpiredToken:
+        raise Disconnect(codes.SESSION_EXPIRED) from None
+    except InvalidToken as error:
+        raise Disconnect(codes.INVALID_TOKEN, str(error)) from None
+    await session.gateway.admit(session, claims)
+    await _subscribe_path_room(session)
+
+
+def auth(session: "Session", command: Auth) -> Work:
+    return _auth(session, command)
+
+
+async def _auth(session: "Session", command: Auth) -> None:
+    try:
+        claims = await session.gateway.verifier.verify(command.token)
+    except ExpiredToken:
+        raise CommandError(codes.TOKEN_EXPIRED) from None
+    except InvalidToken as error:
+        raise Disconnect(codes.INVALID_TOKEN, str(error)) from None
+    first = session.claims is None
+    if first:
+        await session.gateway.admit(session, claims)
+    else:
+        _refresh(session, claims)
+    left = UNSET if claims.expires_at is None else max(0, int(claims.expires_at - time.time()))
+    session.ok(command.id, user=claims.user, expires_in=left)
+    if first:
+        await _subscribe_path_room(session)
+
+
+def _refresh(session: "Session", claims: Claims) -> None:
+    """New rights in place: the same user, and rooms that are not allowed any more are left (A2)."""
+    assert session.claims is not None
+    if claims.user != session.claims.user:
+        raise Disconnect(codes.INVALID_TOKEN, "the token belongs to another user")
+    session.identified(claims)
+    for room in tuple(session.rooms.values()):
+        if room.options.subscribe is Access.TOKEN and not claims.may_subscribe(room.name):
+            session.unsubscribe(room, codes.ACCESS_DENIED)
+
+
+async def _subscribe_path_room(session: "Session") -> None:
+    room, session.path_room = session.path_room, None
+    if room is not None:
+        await subscribe(session, Subscribe(room=room))
+
+
+def subscribe(session: "Session", command: Subscribe) -> Work:
+    claims = session.authenticated()
+    settings = session.gateway.settings
+    room = command.room
+    options = options_of(room, settings)
+    if room in session.rooms:
+        raise CommandError(codes.ALREADY_SUBSCRIBED)
+    if len(session.rooms) >= settings.max_subscriptions:
+        session.gateway.counters.limit_hits["max_subscriptions"] += 1
+        raise CommandError(codes.LIMIT_EXCEEDED, f"at most {settings.max_subscriptions} subscriptions")
+    _require(options.subscribe, claims.may_subscribe, room)
+    if command.since is not None:
+        raise CommandError(codes.NOT_AVAILABLE, "recovery is not available yet")
+    return _subscribe(session, command, options)
+
+
+async def _subscribe(session: "Session", command: Subscribe, options: Namespace) -> None:
+    gateway, room = session.gateway, command.room
+    _require_hook(options.subscribe, await gateway.hooks.subscribe(session, room))
+
+    def reply(position: Position) -> None:
+        session.ok(command.id, room=room, epoch=position.epoch, offset=position.offset)
+
+    await gateway.hub.join(session, room, options, reply)
+
+
+def unsubscribe(session: "Session", command: Unsubscribe) -> None:
+    """Leaving a room twice is no error: the wish is fulfilled."""
+    session.authenticated()
+    room = session.rooms.get(command.room)
+    if room is not None:
+        session.unsubscribe(room)
+    session.ok(command.id, room=command.room)
+
+
+def publish(session: "Session", command: Publish) -> Work:
+    claims = session.authenticated()
+    options = options_of(command.room, session.gateway.settings)
+    _require(options.publish, claims.may_publish, command.room)
+    _check_publish_rate(session, command.room, options)
+    data = session.format.data_as_json(bytes(command.data), options.max_publication_bytes)
+    return _publish(session, command, options, data)
+
+
+def _check_publish_rate(session: "Session", room: str, options: Namespace) -> None:
+    if not options.publish_rate:
+        return
+    gateway = session.gateway
+    if session.publish_rates is None:
+        session.publish_rates = {}
+    namespace = room.partition(":")[0] if ":" in room else "default"
+    state = gateway.publish_rate(namespace).next_state(session.publish_rates.get(namespace, 0.0), gateway.now())
+    if state is None:
+        gateway.counters.limit_hits["publish_rate"] += 1
+        raise CommandError(codes.TOO_MANY_REQUESTS)
+    session.publish_rates[namespace] = state
+
+
+async def _publish(session: "Session", command: Publish, options: Namespace, data: bytes) -> None:
+    gateway = session.gateway
+    publishing = Publishing(room=command.room, data=data, key=command.key)
+    _require_hook(options.publish, await gateway.hooks.publish(session, publishing))
+    position = await gateway.publish_json(
+        command.room,
+        publishing.data,
+        sender=session,
+        key=command.key,
+        tags=publishing.tags,
+        idempotency_key=command.idempotency_key,
+        ephemeral=command.ephemeral,
+    )
+    session.ok(command.id, epoch=position.epoch, offset=position.offset)
+
+
+def presence(session: "Session", command: Presence) -> None:
+    _check_reading(session, command.room)
+    raise CommandError(codes.NOT_AVAILABLE, "presence is not available yet")
+
+
+def history(session: "Session", command: History) -> None:
+    _check_reading(session, command.room)
+    raise CommandError(codes.NOT_AVAILABLE, "reading history is not available yet")
+
+
+def _check_reading(session: "Session", room: str) -> None:
+    claims = session.authenticated()
+    _require(options_of(room, session.gateway.settings).subscribe, claims.may_subscribe, room)
+
+
+def rpc(session: "Session", command: Rpc) -> Work:
+    session.authenticated()
+    data = bytes(command.data)
+    limit = session.gateway.settings.max_message_bytes
+    return _rpc(session, command, session.format.data_as_json(data, limit) if data else b"null")
+
+
+async def _rpc(session: "Session", command: Rpc, data: bytes) -> None:
+    result = await session.gateway.hooks.rpc(session, command.method, data)
+    session.ok(command.id, data=session.format.data_from_json(result))
+
+
+def ping(session: "Session", command: Ping) -> None:
+    session.send(ServerPong() if command.id is None else ServerPong(id=command.id))
+
+
+def pong(session: "Session", command: Pong) -> None:
+    """That it came is all: see Session.receive."""
+
+
+def _require(access: Access, may: Callable[[str], bool], room: str) -> None:
+    """What can be decided without the hook, which has its say afterwards. Raises CommandError 103."""
+    if access is Access.NOBODY or (access is Access.TOKEN and not may(room)):
+        raise CommandError(codes.PERMISSION_DENIED)
+
+
+def _require_hook(access: Access, allowed: bool | None) -> None:
+    """A hook may refuse everywhere; in a namespace with access `hook` it has to allow. Raises CommandError 103."""
+    if allowed is False or (access is Access.HOOK and allowed is not True):
+        raise CommandError(codes.PERMISSION_DENIED)
+
+
+HANDLERS: dict[type[Command], Callable[..., Work | None]] = {
+    Auth: auth,
+    Subscribe: subscribe,
+    Unsubscribe: unsubscribe,
+    Publish: publish,
+    Presence: presence,
+    History: history,
+    Rpc: rpc,
+    Ping: ping,
+    Pong: pong,
+}
+
+#: For metrics: what a client called the command.
+COMMAND_NAMES: dict[type[Command], str] = {command: str(command.__struct_config__.tag) for command in HANDLERS}

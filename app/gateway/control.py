@@ -1,0 +1,70 @@
+"""What one node asks of all: messages on the control channel (P6: versioned like everything between nodes)."""
+
+from collections.abc import Callable
+
+import msgspec
+from msgspec import Raw, Struct
+
+from app import codes
+from app.broker.base import NO_POSITION
+from app.gateway.delivery import Delivery
+from app.gateway.naming import USER_PREFIX
+from app.gateway.outbox import Entry
+from app.gateway.registry import Registry
+from app.settings import SlowConsumer
+from app.telemetry import logs
+from app.telemetry.logs import Limited
+from app.wire.publication import VERSION, Publication
+
+log = Limited(logs.get("control"))
+
+
+class _ToUser(Struct, tag="user", array_like=True):
+    user: str
+    data: Raw
+
+
+class _Disconnect(Struct, tag="disconnect", array_like=True):
+    user: str
+    session: str | None
+    reconnect: bool
+
+
+_encoder = msgspec.json.Encoder()
+_decoder = msgspec.json.Decoder(_ToUser | _Disconnect)
+
+
+class Control:
+    """Writes the messages, and carries out what was heard, for the sessions of this node."""
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+        self._actions: dict[type, Callable[..., None]] = {_ToUser: self._to_user, _Disconnect: self._disconnect}
+
+    def send_to_user(self, user: str, data: bytes) -> bytes:
+        return VERSION + _encoder.encode(_ToUser(user, Raw(data)))
+
+    def disconnect(self, user: str, session: str | None, reconnect: bool) -> bytes:
+        return VERSION + _encoder.encode(_Disconnect(user, session, reconnect))
+
+    def carry_out(self, message: bytes) -> None:
+        """Never raises: a message of a newer release is left to the nodes that know it."""
+        try:
+            if message[:1] != VERSION:
+                raise msgspec.DecodeError("unknown version")
+            action = _decoder.decode(message[1:])
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            log.warning("control.unreadable", error=str(error))
+            return
+        self._actions[type(action)](action)
+
+    def _to_user(self, action: _ToUser) -> None:
+        delivery = Delivery(USER_PREFIX + action.user, NO_POSITION, Publication(action.data))
+        for session in self._registry.of_user(action.user):
+            session.deliver(Entry(delivery.frame(session.format), delivery), SlowConsumer.DISCONNECT)
+
+    def _disconnect(self, action: _Disconnect) -> None:
+        close = codes.FORCE_RECONNECT if action.reconnect else codes.FORCE_DISCONNECT
+        for session in self._registry.of_user(action.user):
+            if action.session is None or action.session == session.id:
+                session.end(close)

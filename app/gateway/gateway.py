@@ -1,0 +1,261 @@
+"""One node: its sessions, rooms and access to the broker, and what the application calls to publish."""
+
+import asyncio
+import contextvars
+import time
+from collections.abc import Collection, Coroutine, Mapping
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from msgspec import Raw
+
+from app import codes
+from app.auth.permissions import Claims
+from app.auth.tickets import Tickets
+from app.auth.tokens import TokenVerifier
+from app.broker.base import Broker, BrokerUnavailable, History, Position
+from app.codes import CommandError, Disconnect
+from app.gateway.admission import Admission
+from app.gateway.control import Control
+from app.gateway.hook_calls import HookCalls
+from app.gateway.hub import Hub
+from app.gateway.naming import options_of
+from app.gateway.rates import Rate
+from app.gateway.registry import Registry
+from app.gateway.timers import TimerWheel
+from app.settings import Settings
+from app.telemetry import logs, metrics
+from app.telemetry.counters import Counters
+from app.wire.payload import checked_json
+from app.wire.publication import Publication, pack
+
+if TYPE_CHECKING:
+    from app.gateway.session import Session
+
+log = logs.get("gateway")
+
+#: How often this node says that its users' sessions live, where they are limited (Broker.refresh_users), in seconds.
+REFRESH_USERS = 20.0
+
+
+class Gateway:
+    """The node of this process. Made by `create_app`; everything in it lives in one event loop."""
+
+    def __init__(self, settings: Settings, broker: Broker, hooks: HookCalls, node: str) -> None:
+        self.settings = settings
+        self.node = node
+        self.broker = broker
+        self.hooks = hooks
+        self.counters = Counters()
+        self.registry = Registry()
+        self.verifier = TokenVerifier(settings)
+        self.tickets = Tickets(broker, settings.ticket_ttl)
+        self.wheel = TimerWheel()
+        self.hub = Hub(settings, broker, self.registry, self.counters)
+        self._control = Control(self.registry)
+        self.admission = Admission(settings, self.registry)
+        self.message_rate = Rate(settings.message_rate, settings.message_burst)
+        self.draining = False
+        #: Sessions that have an outbox.
+        self.slow: set[Session] = set()
+        self._publish_rates = {
+            name: Rate(options.publish_rate, options.publish_burst) for name, options in settings.namespaces.items()
+        }
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    # -- life
+
+    async def start(self) -> None:
+        """Begins to serve; waits for nothing remote (N2)."""
+        await self.broker.start(self)
+        self.spawn(self.wheel.run())
+        if self.settings.max_user_connections:
+            self.spawn(self._refresh_users())
+
+    async def stop(self) -> None:
+        """Ends everything that `start` began."""
+        for session in tuple(self.registry.by_id.values()):
+            session.end(codes.SHUTDOWN)
+        for task in tuple(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.hub.close()
+        await self.verifier.close()
+        await self.broker.stop()
+
+    async def drain(self, timeout: float) -> None:
+        """Takes nobody new, says `goodbye` to all, and waits `timeout` seconds at most until they are gone."""
+        self.draining = True
+        deadline = self.now() + timeout
+        for number, session in enumerate(tuple(self.registry.by_id.values())):
+            session.end(codes.SHUTDOWN)
+            if number % 100 == 99:
+                await asyncio.sleep(0)
+        while len(self.registry) and self.now() < deadline:
+            metrics.DRAIN_REMAINING.set(len(self.registry))
+            await asyncio.sleep(0.02)
+        metrics.DRAIN_REMAINING.set(len(self.registry))
+
+    def now(self) -> float:
+        """The event loop's clock, in seconds."""
+        return asyncio.get_running_loop().time()
+
+    def spawn(self, work: Coroutine[Any, Any, None], context: contextvars.Context | None = None) -> asyncio.Task[None]:
+        """Runs something in the background; `stop` ends it."""
+        task = asyncio.get_running_loop().create_task(work, context=context)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    def unready(self) -> str | None:
+        """Why this node takes nobody new, or None (N4)."""
+        if self.draining:
+            return "draining"
+        if not self.broker.connected:
+            return "broker_unreachable"
+        if self.broker.echo_age > self.settings.broker_deaf_after:
+            return "deaf"
+        return None
+
+    # -- sessions
+
+    def add(self, session: "Session", credentials: Coroutine[Any, Any, Claims] | None) -> None:
+        """A connection was accepted."""
+        self.registry.add(session)
+        self.counters.opened["websocket"] += 1
+        session.open(credentials)
+
+    async def admit(self, session: "Session", claims: Claims) -> None:
+        """Lets a session in as the user of its claims. Raises Disconnect where a limit or the hook is against it."""
+        if session.ended:
+            return
+        limit = self.settings.max_user_connections
+        if limit:
+            if not await self.broker.admit_user(claims.user, session.id, limit):
+                self.counters.limit_hits["max_user_connections"] += 1
+                raise Disconnect(codes.CONNECTION_LIMIT)
+            session.counted = claims.user
+        session.claims = claims
+        try:
+            await self.hooks.connect(session)
+        except BaseException:
+            session.claims = None
+            raise
+        if not session.ended:
+            session.identified(claims)
+            self.registry.identify(session, claims.user)
+
+    def session_lost(self, session: "Session", code: int, task: asyncio.Task[None] | None) -> None:
+        """The session's connection is gone."""
+        self.registry.remove(session)
+        self.counters.closed[code] += 1
+        if session.claims is not None or task is not None:
+            self.spawn(self._after_loss(session, code, task), context=contextvars.Context())
+
+    async def _after_loss(self, session: "Session", code: int, task: asyncio.Task[None] | None) -> None:
+        """Runs `on_disconnect` exactly once, after the command that was under way (H3)."""
+        if task is not None:
+            await asyncio.wait((task,))
+        if session.claims is not None:
+            await self.hooks.disconnect(session, code)
+        if session.counted is not None:
+            await self.broker.dismiss_user(session.counted, session.id)
+
+    async def _refresh_users(self) -> None:
+        while True:
+            await asyncio.sleep(REFRESH_USERS)
+            try:
+                await self.broker.refresh_users(list(self.registry.user_sessions()))
+            except BrokerUnavailable:
+                log.warning("users.not_refreshed")
+
+    # -- what the application calls
+
+    async def publish(
+        self,
+        room: str,
+        data: Any,
+        *,
+        tags: Mapping[str, str] | None = None,
+        key: str | None = None,
+        idempotency_key: str | None = None,
+    ) -> Position:
+        """Publishes any JSON value to a room, as the server. Returns its position (`("", 0)` without history).
+
+        Raises CommandError: 102 and 107 for a room or data that cannot be, 106 for too much data, 100 where the
+        outcome is unknown; then the same `idempotency_key` makes a repetition safe (P4)."""
+        return await self.publish_json(
+            room,
+            msgspec.json.encode(data),
+            tags=dict(tags) if tags else None,
+            key=key,
+            idempotency_key=idempotency_key,
+        )
+
+    async def publish_json(
+        self,
+        room: str,
+        data: bytes,
+        *,
+        sender: "Session | None" = None,
+        tags: dict[str, str] | None = None,
+        key: str | None = None,
+        idempotency_key: str | None = None,
+        ephemeral: bool = False,
+    ) -> Position:
+        """The same for data that is JSON already and, from a client, checked."""
+        options = options_of(room, self.settings)
+        if sender is None:
+            checked_json(data, options.max_publication_bytes)
+        publication = Publication(
+            data=Raw(data),
+            user=sender.claims.user if sender is not None and sender.claims is not None else None,
+            session=sender.id if sender is not None else None,
+            key=key,
+            tags=tags,
+        )
+        history: History | None = None
+        if options.history_size and not ephemeral:
+            history = self.hub.history_of(options)
+        began = time.perf_counter()
+        try:
+            position = await self.broker.publish(
+                room, pack(publication), history=history, idempotency_key=idempotency_key
+            )
+        except CommandError:
+            self.counters.broker_publish_errors += 1
+            raise
+        finally:
+            metrics.BROKER_PUBLISH_SECONDS.observe(time.perf_counter() - began)
+        self.counters.published[room.partition(":")[0] if ":" in room else "default"] += 1
+        return position
+
+    async def send_to_user(self, user: str, data: Any) -> None:
+        """Sends a message to every session of a user, on whichever node; at most once. Raises BrokerUnavailable."""
+        payload = checked_json(msgspec.json.encode(data), self.settings.max_message_bytes)
+        await self.broker.send_control(self._control.send_to_user(user, payload))
+
+    async def disconnect(self, user: str, *, session: str | None = None, reconnect: bool = False) -> None:
+        """Ends the sessions of a user, or one of them, on whichever node. Raises BrokerUnavailable.
+
+        With `reconnect` they are told to come back (3011), otherwise to stay away (3503)."""
+        await self.broker.send_control(self._control.disconnect(user, session, reconnect))
+
+    def publish_rate(self, namespace: str) -> Rate:
+        return self._publish_rates[namespace]
+
+    # -- what the broker calls (broker.base.Sink)
+
+    def publication(self, room: str, position: Position, envelope: bytes) -> None:
+        self.hub.publication(room, position, envelope)
+
+    def control(self, message: bytes) -> None:
+        self._control.carry_out(message)
+
+    def lost(self) -> None:
+        log.warning("broker.lost")
+
+    def restored(self, rooms: Collection[str]) -> None:
+        log.info("broker.restored", rooms=len(rooms))
+        self.counters.broker_reconnects += 1
+        self.hub.restored(rooms)

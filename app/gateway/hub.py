@@ -1,0 +1,280 @@
+"""Rooms and their local members: joining, leaving, and the fan-out of one node."""
+
+import asyncio
+import sys
+from collections.abc import Callable, Collection
+from typing import TYPE_CHECKING
+
+from app.broker.base import NO_POSITION, Broker, History, Position
+from app.gateway.delivery import Delivery
+from app.gateway.outbox import Entry
+from app.gateway.registry import Registry
+from app.gateway.room import JOINING_LIMIT, Room
+from app.settings import Namespace, Settings
+from app.telemetry import logs
+from app.telemetry.counters import Counters
+from app.telemetry.logs import Limited
+from app.wire.publication import UnknownVersion, unpack
+
+if TYPE_CHECKING:
+    from app.gateway.session import Session
+
+log = Limited(logs.get("hub"))
+
+
+class Hub:
+    """All rooms that have members on this node."""
+
+    def __init__(self, settings: Settings, broker: Broker, registry: Registry, counters: Counters) -> None:
+        self._settings = settings
+        self._broker = broker
+        self._registry = registry
+        self._counters = counters
+        self.rooms: dict[str, Room] = {}
+        self._leaving: dict[str, asyncio.Task[None]] = {}
+
+    # -- joining and leaving
+
+    async def join(self, session: "Session", name: str, options: Namespace, reply: Callable[[Position], None]) -> None:
+        """Makes the session a member. `reply` is called just before any publication of the room can follow it (O3).
+
+        Raises BrokerUnavailable. A session that ends meanwhile is not added."""
+        room = await self._subscribed(name, options)
+        try:
+            position = NO_POSITION
+            if options.history_size:
+                position = await self._position(room, session)
+            if session.ended:
+                return
+            self.flush(room)
+            missed = room.joining.pop(session, []) if room.joining else []
+            reply(position)
+            self._add(room, session, position, missed)
+        finally:
+            room.waiting -= 1
+            if room.joining is not None:
+                room.joining.pop(session, None)
+                room.joining = room.joining or None
+            self._release_if_empty(room)
+
+    async def _subscribed(self, name: str, options: Namespace) -> Room:
+        """The room, when the broker has confirmed its subscription. Its `waiting` is one higher (R1)."""
+        leaving = self._leaving.get(name)
+        if leaving is not None:
+            await asyncio.wait((leaving,))
+        room = self.rooms.get(name)
+        if room is None:
+            prefix, colon, _ = name.partition(":")
+            room = self.rooms[name] = Room(name, prefix if colon else "default", options)
+        room.waiting += 1
+        if room.ready is None:
+            room.ready = asyncio.ensure_future(self._broker.subscribe(name))
+        try:
+            await asyncio.shield(room.ready)
+        except BaseException:
+            room.waiting -= 1
+            if room.ready is not None and room.ready.done():
+                room.ready = None
+            self._release_if_empty(room)
+            raise
+        return room
+
+    async def _position(self, room: Room, session: "Session") -> Position:
+        """Reads the room's position while the joiner's publications are collected (R1)."""
+        if room.joining is None:
+            room.joining = {}
+        room.joining[session] = []
+        position = await self._broker.position(room.name, self.history_of(room.options))
+        if room.top is None:
+            room.top = position
+        elif room.top.epoch != position.epoch:
+            self._insufficient(room)
+            room.top = position
+        return position
+
+    def _add(self, room: Room, session: "Session", position: Position, missed: list[Delivery]) -> None:
+        room.members.add(session)
+        room.dirty = True
+        session.rooms[room.name] = room
+        if room.top is not None and room.top.offset < position.offset:
+            room.late[session] = position.offset
+        if len(missed) > JOINING_LIMIT:
+            session.tell_insufficient(room.name)
+            return
+        for delivery in missed:
+            if delivery.position.offset > position.offset:
+                self._deliver_one(room, session, delivery)
+
+    def leave(self, session: "Session", room: Room) -> None:
+        """Takes a member out; nothing of this room is written to it afterwards."""
+        self.flush(room)
+        room.discard(session)
+        session.rooms.pop(room.name, None)
+        self._release_if_empty(room)
+
+    def _release_if_empty(self, room: Room) -> None:
+        if room.empty and self.rooms.get(room.name) is room:
+            loop = asyncio.get_running_loop()
+            loop.call_later(self._settings.unsubscribe_delay, self._release, room)
+
+    def _release(self, room: Room) -> None:
+        if room.empty and self.rooms.get(room.name) is room:
+            del self.rooms[room.name]
+            task = asyncio.ensure_future(self._broker.unsubscribe(room.name))
+            self._leaving[room.name] = task
+            task.add_done_callback(lambda _: self._leaving.pop(room.name, None))
+
+    def history_of(self, options: Namespace) -> History:
+        return History(options.history_size, options.history_ttl, self._settings.history_meta_ttl)
+
+    # -- delivering
+
+    def publication(self, name: str, position: Position, envelope: bytes) -> None:
+        """A publication heard from the broker."""
+        room = self.rooms.get(name)
+        if room is None:
+            return
+        try:
+            publication = unpack(envelope)
+        except UnknownVersion as error:
+            log.warning("publication.unreadable", error=str(error))
+            return
+        if position.offset:
+            if not room.follows(position):
+                self._insufficient(room)
+            if not room.hear(position):
+                return
+        self._counters.received[room.namespace] += 1
+        self._deliver(room, Delivery(name, position, publication))
+
+    def _deliver(self, room: Room, delivery: Delivery) -> None:
+        if room.joining:
+            for missed in room.joining.values():
+                if len(missed) <= JOINING_LIMIT:
+                    missed.append(delivery)
+        options = room.options
+        window = options.conflate_ms or options.coalesce_ms
+        if room.passing:
+            room.pending.append(delivery)
+        elif window:
+            self._collect(room, delivery)
+            if room.timer is None:
+                room.timer = asyncio.get_running_loop().call_later(window / 1000, self._window_over, room)
+        else:
+            self._fan_out(room, [delivery])
+
+    def _collect(self, room: Room, delivery: Delivery) -> None:
+        """Adds to the window; with `conflate_ms` an older publication with the same key gives way."""
+        key = delivery.publication.key
+        pending = room.pending
+        if room.options.conflate_ms and key is not None:
+            for index, older in enumerate(pending):
+                if older.publication.key == key:
+                    del pending[index]
+                    heir = pending[index] if index < len(pending) else delivery
+                    heir.skipped += older.skipped + 1
+                    self._counters.skipped["conflate_window"] += 1
+                    break
+        pending.append(delivery)
+
+    def _window_over(self, room: Room) -> None:
+        room.timer = None
+        if not room.passing:
+            self._send_pending(room)
+
+    def _send_pending(self, room: Room) -> None:
+        pending, room.pending = room.pending, []
+        if pending:
+            self._fan_out(room, pending)
+
+    def flush(self, room: Room) -> None:
+        """Ends the current window and the current pass: before every control message about the room (O4, O5)."""
+        if room.timer is not None:
+            room.timer.cancel()
+            room.timer = None
+        while room.passing or room.pending:
+            if room.passing:
+                self._write_some(room, sys.maxsize)
+            else:
+                self._send_pending(room)
+
+    def _fan_out(self, room: Room, deliveries: list[Delivery]) -> None:
+        """Writes to every member: the shared bytes where nothing stands against it, else one by one."""
+        if room.dirty:
+            room.rebuild()
+        self._counters.deliveries[room.namespace] += len(room.members) * len(deliveries)
+        senders = self._senders(room, deliveries)
+        own = {sender.raw_write for sender in senders}
+        for format, writes in room.writes:
+            frames = [delivery.frame(format).wire for delivery in deliveries]
+            data = frames[0] if len(frames) == 1 else b"".join(frames)
+            room.passing.append((tuple(w for w in writes if w not in own) if own else writes, data))
+        for session in {*room.others, *senders} if senders else room.others:
+            for delivery in deliveries:
+                self._deliver_one(room, session, delivery)
+        self._write_some(room, self._settings.fanout_chunk)
+
+    def _senders(self, room: Room, deliveries: list[Delivery]) -> set["Session"]:
+        """Members that published one of these and are not to hear it."""
+        if room.options.echo:
+            return set()
+        ids = {delivery.publication.session for delivery in deliveries if delivery.publication.session}
+        found = {self._registry.by_id.get(id) for id in ids}
+        return {session for session in found if session is not None and session in room.members}
+
+    def _write_some(self, room: Room, budget: int) -> None:
+        """The hot loop. Goes on in the loop's next turn when `budget` members have been written to (O5)."""
+        passing = room.passing
+        while passing and budget > 0:
+            writes, data = passing.pop(0)
+            if len(writes) > budget:
+                passing.insert(0, (writes[budget:], data))
+                writes = writes[:budget]
+            for write in writes:
+                write(data)
+            budget -= len(writes)
+        if passing:
+            asyncio.get_running_loop().call_soon(self._go_on, room)
+        elif room.pending and room.timer is None:
+            self._send_pending(room)
+
+    def _go_on(self, room: Room) -> None:
+        if room.passing:
+            self._write_some(room, self._settings.fanout_chunk)
+
+    def _deliver_one(self, room: Room, session: "Session", delivery: Delivery) -> None:
+        """For a member that cannot take the shared bytes: it does not read, missed something, or is the publisher."""
+        if delivery.position.offset and delivery.position.offset <= room.late.get(session, 0):
+            return
+        own = not room.options.echo and delivery.publication.session == session.id
+        skipped = room.skipped.pop(session, 0)
+        room.dirty = room.dirty or bool(skipped)
+        if own and not delivery.position.offset:
+            self.owe(room, session, skipped + 1)
+        else:
+            session.deliver(Entry(delivery.frame(session.format), delivery, own, skipped), room.options.slow_consumer)
+
+    def owe(self, room: Room, session: "Session", skipped: int) -> None:
+        """The member's next message of the room has to say that it missed so many (O2)."""
+        room.skipped[session] = room.skipped.get(session, 0) + skipped
+        room.dirty = True
+
+    # -- what was missed
+
+    def restored(self, names: Collection[str]) -> None:
+        """The broker hears these rooms again; what came between is unknown (P1)."""
+        for name in names:
+            room = self.rooms.get(name)
+            if room is not None:
+                room.top = None
+                self._insufficient(room)
+
+    def _insufficient(self, room: Room) -> None:
+        self.flush(room)
+        for session in tuple(room.members):
+            session.tell_insufficient(room.name)
+
+    async def close(self) -> None:
+        """Ends what is under way."""
+        for task in tuple(self._leaving.values()):
+            task.cancel()

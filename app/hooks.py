@@ -1,0 +1,1 @@
+"""Yours to edit: what your application says to connections, subscriptions and publications."""

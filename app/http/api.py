@@ -1,0 +1,5 @@
+"""The server API."""
+
+from fastapi import APIRouter
+
+router = APIRouter(prefix="/api")

@@ -1,0 +1,93 @@
+"""`/ws` and `/ws/{room}`: the upgrade, its checks and credentials, and the hand-over to a session."""
+
+from collections.abc import Coroutine
+from typing import Any
+
+from fastapi import APIRouter, WebSocket
+from starlette.responses import JSONResponse
+
+from app.auth.permissions import Claims
+from app.auth.tokens import InvalidToken
+from app.gateway.admission import Refusal
+from app.gateway.gateway import Gateway
+from app.gateway.session import Session
+from app.http.origin import origin_allowed
+from app.http.portable import PortableConnection
+from app.wire.plain import JSON, MSGPACK, MSGPACK_SUBPROTOCOL
+
+router = APIRouter()
+
+
+@router.websocket("/ws")
+async def plain(websocket: WebSocket) -> None:
+    await _serve(websocket, None)
+
+
+@router.websocket("/ws/{room:path}")
+async def plain_in_room(websocket: WebSocket, room: str) -> None:
+    await _serve(websocket, room)
+
+
+async def _serve(websocket: WebSocket, room: str | None) -> None:
+    gateway: Gateway = websocket.app.state.gateway
+    address = websocket.client.host if websocket.client is not None else ""
+    refusal = _refusal(gateway, websocket, address)
+    if refusal is not None:
+        gateway.counters.upgrades_refused[refusal.reason] += 1
+        await _refuse(websocket, refusal)
+        return
+    binary = MSGPACK_SUBPROTOCOL in websocket.scope["subprotocols"]
+    await websocket.accept(MSGPACK_SUBPROTOCOL if binary else None)
+    format = MSGPACK if binary else JSON
+    fast = websocket.scope.get("extensions", {}).get("carillon.connection")
+    if fast is None:
+        portable = PortableConnection(websocket, address, gateway.settings.write_high_water)
+        session = Session(gateway, portable, format, room)
+        gateway.add(session, _credentials(gateway, websocket))
+        await portable.serve(session)
+    else:
+        # The connection outlives this task: the session is called back from now on, and keeps nothing of it (H3).
+        connection = fast["connection"]
+        connection.address = address
+        session = Session(gateway, connection, format, room)
+        gateway.add(session, _credentials(gateway, websocket))
+        connection.hand_over(session)
+
+
+def _refusal(gateway: Gateway, websocket: WebSocket, address: str) -> Refusal | None:
+    origin, host = websocket.headers.get("origin"), websocket.headers.get("host", "")
+    if not origin_allowed(origin, host, gateway.settings.allowed_origins):
+        return Refusal(403, "origin")
+    return gateway.admission.refusal(address, gateway.unready(), gateway.now())
+
+
+async def _refuse(websocket: WebSocket, refusal: Refusal) -> None:
+    """An HTTP answer before the handshake, where the server can give one (N4)."""
+    if "websocket.http.response" in websocket.scope.get("extensions", {}):
+        headers = {"Retry-After": str(refusal.retry_after)} if refusal.status in (429, 503) else {}
+        await websocket.send_denial_response(JSONResponse({"error": refusal.reason}, refusal.status, headers))
+    else:
+        await websocket.close()
+
+
+def _credentials(gateway: Gateway, websocket: WebSocket) -> Coroutine[Any, Any, Claims] | None:
+    """What the upgrade carries: a bearer token, a one-time ticket, or a cookie; None: `auth` has to come."""
+    authorization = websocket.headers.get("authorization", "")
+    scheme, _, token = authorization.partition(" ")
+    if scheme.lower() == "bearer":
+        return gateway.verifier.verify(token.strip())
+    ticket = websocket.query_params.get("ticket")
+    if ticket is not None:
+        return _redeem(gateway, ticket)
+    # A cookie is sent by the browser on its own: only with an Origin, which was checked, does it say what is wanted.
+    cookie = websocket.cookies.get(gateway.settings.token_cookie) if gateway.settings.token_cookie else None
+    if cookie and "origin" in websocket.headers:
+        return gateway.verifier.verify(cookie)
+    return None
+
+
+async def _redeem(gateway: Gateway, ticket: str) -> Claims:
+    claims = await gateway.tickets.redeem(ticket)
+    if claims is None:
+        raise InvalidToken("the ticket is used, too old, or none at all")
+    return claims

@@ -1,0 +1,56 @@
+"""The whole wiring on one page: settings -> broker -> gateway -> HTTP."""
+
+import asyncio
+import contextlib
+import os
+import secrets
+import socket
+from collections.abc import AsyncIterator
+from typing import Any
+
+from fastapi import FastAPI
+from starlette.middleware.cors import CORSMiddleware
+
+from app import __version__, hooks
+from app.broker.factory import create_broker
+from app.gateway.gateway import Gateway
+from app.gateway.hook_calls import HookCalls
+from app.http import api, demo, health, metrics, websocket
+from app.http.ports import PortGate
+from app.server.pod import own_slot
+from app.server.pulse import Pulse
+from app.settings import Settings, load
+
+
+def create_app(settings: Settings | None = None, *, hooks: object = hooks) -> FastAPI:
+    """The application of one node. `hooks`: a module or object with the functions that `app/hooks.py` describes."""
+    settings = settings or load()
+    # Differs for each process that ever ran, also after a restart on the same host.
+    node = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
+    gateway = Gateway(settings, create_broker(settings, node), HookCalls(hooks, settings.hook_timeout), node)
+    slot = own_slot()
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[dict[str, Any]]:
+        await gateway.start()
+        pulse = asyncio.create_task(Pulse(gateway, slot).run())
+        yield {"gateway": gateway}
+        pulse.cancel()
+        await gateway.stop()
+
+    app = FastAPI(title="Carillon", version=__version__, lifespan=lifespan)
+    app.state.gateway = gateway
+    app.state.slot = slot
+    app.include_router(websocket.router)
+    app.include_router(health.router)
+    app.include_router(metrics.router)
+    app.include_router(api.router)
+    if settings.dev:
+        app.include_router(demo.router)
+        app.mount("/static/demo", demo.static)
+    if settings.allowed_origins:
+        app.add_middleware(
+            CORSMiddleware, allow_origins=settings.allowed_origins, allow_methods=["*"], allow_headers=["*"]
+        )
+    app.add_middleware(PortGate, internal_port=settings.internal_port)
+    return app

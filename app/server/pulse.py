@@ -1,0 +1,49 @@
+"""Once a second: what this node is able to do, told to its pod (N1) and to the metrics."""
+
+import asyncio
+
+from app.gateway.gateway import Gateway
+from app.server.pod import Slot, State
+from app.telemetry import metrics
+from app.telemetry.loop_lag import LoopLag
+
+INTERVAL = 1.0  # seconds; a pod takes three without a heartbeat as a stalled worker
+
+
+class Pulse:
+    """Runs as a task of the application's lifespan."""
+
+    def __init__(self, gateway: Gateway, slot: Slot) -> None:
+        self._gateway = gateway
+        self._slot = slot
+        self._lag = LoopLag()
+
+    async def run(self) -> None:
+        self._lag.start()
+        try:
+            while True:
+                self.beat()
+                await asyncio.sleep(INTERVAL if self._slot.state is State.READY else INTERVAL / 5)
+        finally:
+            self._lag.stop()
+
+    def beat(self) -> None:
+        gateway = self._gateway
+        state = self._state()
+        self._slot.beat(state, gateway.broker.echo_age)
+        metrics.READY.set(state is State.READY)
+        metrics.BROKER_CONNECTED.set(gateway.broker.connected)
+        metrics.BROKER_ECHO_AGE.set(gateway.broker.echo_age)
+        metrics.CONNECTIONS.set(len(gateway.registry))
+        metrics.ROOMS.set(len(gateway.hub.rooms))
+        metrics.SUBSCRIPTIONS.set(sum(len(room.members) for room in gateway.hub.rooms.values()))
+        metrics.OUTBOX_BYTES.set(sum(session.outbox.size for session in gateway.slow if session.outbox))
+        gateway.counters.flush()
+
+    def _state(self) -> State:
+        unready = self._gateway.unready()
+        if unready is not None:
+            return State[unready.upper()]
+        if self._lag.worst > self._gateway.settings.max_loop_lag:
+            return State.LAGGING
+        return State.READY
