@@ -5,6 +5,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Protocol
 
+from app.broker.stats import Stats
 from app.codes import INTERNAL, CommandError
 
 
@@ -18,10 +19,13 @@ class Position:
 
 NO_POSITION = Position("", 0)
 
+#: Seconds after which a session that was not refreshed stops counting as one of its user's.
+USER_TTL = 60
+
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """How a room keeps history: `size` publications, `ttl` seconds after the last one, `meta_ttl` seconds of meta (P5)."""
+    """How a room keeps history: `size` publications, `ttl` seconds after the last; `meta_ttl` seconds of meta (P5)."""
 
     size: int
     ttl: float
@@ -45,10 +49,12 @@ class Sink(Protocol):
         """A message from one node to all, its sender included."""
 
     def lost(self) -> None:
-        """The subscriber connection is gone: publications may be missed from now on."""
+        """A subscriber connection is gone: publications may be missed from now on. May come again before `restored`."""
 
     def restored(self, rooms: Collection[str]) -> None:
-        """These rooms are subscribed again after a loss; what came between was not heard."""
+        """These rooms are subscribed again after a loss; what came between was not heard.
+
+        In a cluster it comes for each shard, and without `lost` for rooms that have moved to another one (R4)."""
 
 
 class Broker(ABC):
@@ -56,6 +62,9 @@ class Broker(ABC):
 
     #: Whether several processes see each other through this broker.
     shared: bool = True
+
+    #: What happened so far, for the metrics.
+    stats: Stats
 
     @abstractmethod
     async def start(self, sink: Sink) -> None:
@@ -77,11 +86,19 @@ class Broker(ABC):
 
     @abstractmethod
     async def publish(
-        self, room: str, envelope: bytes, *, history: History | None, idempotency_key: str | None = None
+        self,
+        room: str,
+        envelope: bytes,
+        *,
+        history: History | None,
+        idempotency_key: str | None = None,
+        data: bytes | None = None,
     ) -> Position:
         """One atomic step (P2): idempotency check, offset, append, announce. `history` None: no offset, not kept.
 
-        A repeated key answers the first result; with other data it raises CommandError 107 (P4). Raises
+        A repeated key answers the first result; with other `data` it raises CommandError 107 (P4). `data` is the part
+        of the envelope that a repetition must repeat, None: all of it (a client that comes back has another session
+        id in its envelope). Without history and key it is sent at most once (P1). Raises
         BrokerUnavailable where the outcome is unknown, CommandError 111 above `broker_max_pending`."""
 
     @abstractmethod
@@ -104,7 +121,7 @@ class Broker(ABC):
     async def admit_user(self, user: str, session: str, limit: int) -> bool:
         """Counts `session` as one of `user`'s, cluster-wide, unless there are `limit` already.
 
-        A session that is not refreshed for 60 s stops counting (its node died). Raises BrokerUnavailable."""
+        A session that is not refreshed for `USER_TTL` stops counting (its node died). Raises BrokerUnavailable."""
 
     @abstractmethod
     async def refresh_users(self, sessions: Collection[tuple[str, str]]) -> None:

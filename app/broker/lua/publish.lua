@@ -1,0 +1,25 @@
+-- One atomic publish (P2). KEYS: 1 meta, 2 stream, 3 idempotency key.
+-- ARGV: 1 PUBLISH or SPUBLISH, 2 channel, 3 envelope, 4 digest of the data, 5 ms to keep the key,
+-- 6 history size (0: none), 7 stream ms, 8 meta ms, 9 "1" where a restarted primary is trusted.
+-- Answers "epoch:offset", or nil where the key was used with other data. What can fail comes before what cannot be
+-- taken back: XADD first, PUBLISH last.
+local kept = redis.call('GET', KEYS[3])
+if kept then
+  local digest, result = string.match(kept, '^(%S*) (.*)$')
+  if digest ~= ARGV[4] then
+    return false
+  end
+  return result
+end
+
+local result = ':0'
+local size = tonumber(ARGV[6])
+if size > 0 then
+  local epoch, top, primary = position(ARGV[9] == '1')
+  redis.call('XADD', KEYS[2], 'MAXLEN', '=', size, '0-' .. string.format('%.0f', top + 1), 'envelope', ARGV[3])
+  redis.call('PEXPIRE', KEYS[2], ARGV[7])
+  result = written(epoch, top + 1, primary, ARGV[8])
+end
+redis.call('SET', KEYS[3], ARGV[4] .. ' ' .. result, 'PX', ARGV[5])
+redis.call(ARGV[1], ARGV[2], result .. ':' .. ARGV[3])
+return result

@@ -1,0 +1,22 @@
+"""The Lua scripts, called by their content's hash (P6): versions that share a server never replace each other's."""
+
+from hashlib import sha1
+from importlib.resources import files
+
+
+class Script:
+    """One script: its source for EVAL, and its hash for EVALSHA."""
+
+    __slots__ = ("sha", "source")
+
+    def __init__(self, *names: str) -> None:
+        folder = files("app.broker") / "lua"
+        self.source = "\n".join((folder / f"{name}.lua").read_text("utf-8") for name in names).encode()
+        self.sha = sha1(self.source, usedforsecurity=False).hexdigest().encode()
+
+
+PUBLISH = Script("epoch", "publish")
+POSITION = Script("epoch", "position")
+ADMIT = Script("admit")
+
+SOURCES = {script.sha: script.source for script in (PUBLISH, POSITION, ADMIT)}

@@ -1,0 +1,84 @@
+"""Brokers for tests, and a sink that remembers what a broker told it."""
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from contextlib import asynccontextmanager
+from typing import Any
+
+from pydantic import SecretStr
+
+from app.broker.base import Broker, History, Position
+from app.broker.factory import create_broker
+from app.settings import Settings
+from tests.support.waiting import until
+
+HISTORY = History(size=5, ttl=60, meta_ttl=3600)
+
+#: The first byte is the envelope's format version (P6).
+ENVELOPE = b"\x01"
+
+
+class Recorder:
+    """A sink that keeps everything."""
+
+    def __init__(self) -> None:
+        self.publications: list[tuple[str, Position, bytes]] = []
+        self.controls: list[bytes] = []
+        #: "lost", and the rooms of each `restored`, in order.
+        self.events: list[str | list[str]] = []
+
+    def publication(self, room: str, position: Position, envelope: bytes) -> None:
+        self.publications.append((room, position, envelope))
+
+    def control(self, message: bytes) -> None:
+        self.controls.append(message)
+
+    def lost(self) -> None:
+        self.events.append("lost")
+
+    def restored(self, rooms: Collection[str]) -> None:
+        self.events.append(sorted(rooms))
+
+    def heard(self, room: str) -> list[bytes]:
+        return [envelope for where, _, envelope in self.publications if where == room]
+
+
+def settings_for(url: str, **options: Any) -> Settings:
+    """Settings of a deployment of its own: brokers that share `key_prefix` hear each other."""
+    options.setdefault("key_prefix", f"test-{secrets.token_hex(4)}:")
+    options.setdefault("broker_backoff_max", 0.2)
+    return Settings(redis_url=SecretStr(url), **options)
+
+
+@asynccontextmanager
+async def started(settings: Settings, node: str = "node") -> AsyncIterator[tuple[Broker, Recorder]]:
+    """A broker that tries to connect; stopped at the end."""
+    broker, sink = create_broker(settings, node), Recorder()
+    await broker.start(sink)
+    try:
+        yield broker, sink
+    finally:
+        await broker.stop()
+
+
+@asynccontextmanager
+async def hearing(settings: Settings, node: str = "node") -> AsyncIterator[tuple[Broker, Recorder]]:
+    """A broker that hears itself."""
+    async with started(settings, node) as (broker, sink):
+        await until(lambda: hears(broker, settings), "the broker hears itself")
+        yield broker, sink
+
+
+def hears(broker: Broker, settings: Settings) -> bool:
+    """What readiness asks."""
+    return broker.connected and broker.echo_age < settings.broker_deaf_after
+
+
+async def until_answered(ask: Callable[[], Awaitable[bool]], what: str, every: float = 0.02) -> None:
+    """Asks the broker again and again, for 5 seconds at most, until it answers true."""
+    for _ in range(int(5 / every)):
+        if await ask():
+            return
+        await asyncio.sleep(every)
+    raise AssertionError(f"not within 5 s: {what}")
