@@ -1,5 +1,7 @@
 """What one node asks of all: messages on the control channel (P6: versioned like everything between nodes)."""
 
+import os
+import signal
 from collections.abc import Callable
 
 import msgspec
@@ -30,22 +32,31 @@ class _Disconnect(Struct, tag="disconnect", array_like=True):
     reconnect: bool
 
 
+class _Kill(Struct, tag="kill", array_like=True):
+    node: str
+
+
 _encoder = msgspec.json.Encoder()
-_decoder = msgspec.json.Decoder(_ToUser | _Disconnect)
+_decoder = msgspec.json.Decoder(_ToUser | _Disconnect | _Kill)
 
 
 class Control:
     """Writes the messages, and carries out what was heard, for the sessions of this node."""
 
-    def __init__(self, registry: Registry) -> None:
+    def __init__(self, registry: Registry, node: str, *, dev: bool) -> None:
         self._registry = registry
+        self._node = node
         self._actions: dict[type, Callable[..., None]] = {_ToUser: self._to_user, _Disconnect: self._disconnect}
+        self._actions[_Kill] = self._kill if dev else self._ignore
 
     def send_to_user(self, user: str, data: bytes) -> bytes:
         return VERSION + _encoder.encode(_ToUser(user, Raw(data)))
 
     def disconnect(self, user: str, session: str | None, reconnect: bool) -> bytes:
         return VERSION + _encoder.encode(_Disconnect(user, session, reconnect))
+
+    def kill(self, node: str) -> bytes:
+        return VERSION + _encoder.encode(_Kill(node))
 
     def carry_out(self, message: bytes) -> None:
         """Never raises: a message of a newer release is left to the nodes that know it."""
@@ -68,3 +79,11 @@ class Control:
         for session in self._registry.of_user(action.user):
             if action.session is None or action.session == session.id:
                 session.end(close)
+
+    def _kill(self, action: _Kill) -> None:
+        """For the demo, in development mode only (N7)."""
+        if action.node == self._node:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def _ignore(self, action: _Kill) -> None:
+        log.warning("control.refused", action="kill")

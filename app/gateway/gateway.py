@@ -52,7 +52,7 @@ class Gateway:
         self.tickets = Tickets(broker, settings.ticket_ttl)
         self.wheel = TimerWheel()
         self.hub = Hub(settings, broker, self.registry, self.counters)
-        self._control = Control(self.registry)
+        self._control = Control(self.registry, node, dev=settings.dev)
         self.admission = Admission(settings, self.registry)
         self.message_rate = Rate(settings.message_rate, settings.message_burst)
         self.draining = False
@@ -240,6 +240,10 @@ class Gateway:
 
         With `reconnect` they are told to come back (3011), otherwise to stay away (3503)."""
         await self.broker.send_control(self._control.disconnect(user, session, reconnect))
+
+    async def kill(self, node: str) -> None:
+        """Ends a node with SIGKILL; only a node in development mode obeys (N7). Raises BrokerUnavailable."""
+        await self.broker.send_control(self._control.kill(node))
 
     def publish_rate(self, namespace: str) -> Rate:
         return self._publish_rates[namespace]
