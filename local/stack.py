@@ -1,7 +1,7 @@
 """What the stack is made of: which servers, on which ports, with which settings."""
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from signal import SIGQUIT
@@ -64,7 +64,7 @@ def plan(
     environ: Mapping[str, str],
     pod_command: Sequence[str] = POD_COMMAND,
     valkey_options: Sequence[str] = (),
-    address_limits: tuple[int, int] | None = None,
+    adjust_edge: Callable[[nginx.Edge], nginx.Edge] = lambda edge: edge,
 ) -> Stack:
     """Chooses ports and servers and writes the configuration into `folder`, where logs go too.
 
@@ -93,9 +93,8 @@ def plan(
         public=[f"{HOST}:{pod.public_port}" for pod in made],
         internal=[f"{HOST}:{pod.internal_port}" for pod in made],
         app_dir=environ.get("CARILLON_APP_DIR", ""),
-        address_limits=address_limits,
     )
-    return Stack(made, redis_url, valkey, _edge(folder, port, edge, environ) if port else None)
+    return Stack(made, redis_url, valkey, _edge(folder, port, adjust_edge(edge), environ) if port else None)
 
 
 def _pod(

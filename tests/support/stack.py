@@ -16,6 +16,7 @@ from joserfc import jwt
 from joserfc.jwk import OctKey
 
 from local.child import Child, stop
+from local.nginx import Edge
 from local.ports import HOST, free_ports
 from local.stack import POD_COMMAND, Pod, plan
 from tests.support.waiting import wait_until
@@ -47,7 +48,7 @@ class Stack:
         nginx: bool = True,
         valkey_options: Sequence[str] = (),
         pod_command: Sequence[str] = POD_COMMAND,
-        address_limits: tuple[int, int] | None = None,
+        adjust_edge: Callable[[Edge], Edge] = lambda edge: edge,
     ) -> None:
         port = free_ports(1)[0] if nginx else None
         environ = hermetic_environment() | {"WEB_CONCURRENCY": str(workers), **(env or {})}
@@ -58,7 +59,7 @@ class Stack:
             environ=environ,
             pod_command=pod_command,
             valkey_options=valkey_options,
-            address_limits=address_limits,
+            adjust_edge=adjust_edge,
         )
         self.folder = folder
         self.port = port or self.plan.pods[0].public_port

@@ -1,19 +1,18 @@
 """A tiny server in the place of a pod, for tests of what stands around pods: it says what it was sent.
 
-`GET /standin/<status>` on the internal port sets what upgrades are answered with (101: accepted). SIGTERM: each
-WebSocket gets the text `goodbye` and a close frame."""
+`POST /standin/503` on the internal port sets what public requests are answered with; 200 accepts upgrades."""
 
 import asyncio
 import json
 import os
-import signal
-from http import HTTPStatus
+from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
-from websockets.asyncio.server import Server, ServerConnection, serve
-from websockets.datastructures import Headers
-from websockets.exceptions import ConnectionClosed
-from websockets.http11 import Request, Response
+import uvicorn
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
 
 HOST = os.environ["CARILLON_BIND_HOST"]
 PUBLIC_PORT = int(os.environ["CARILLON_PUBLIC_PORT"])
@@ -24,51 +23,78 @@ class Pod:
     """What all connections of this process share."""
 
     def __init__(self) -> None:
-        self.upgrade_status = 101
+        self.status = 200
+        self.requests = 0
 
-    def public(self, connection: ServerConnection, request: Request) -> Response | None:
-        if request.headers.get("Upgrade") and self.upgrade_status == 101:
-            return None
-        if request.headers.get("Upgrade"):
-            return self._answer(request, self.upgrade_status)
-        return self._answer(request, 200)
+    def told(self, scope: Message) -> bytes:
+        """Which pod this is and what the request looked like here."""
+        headers = [[name.decode(), value.decode("latin-1")] for name, value in scope["headers"]]
+        return json.dumps(
+            {
+                "pod": PUBLIC_PORT,
+                "path": scope["path"],
+                "headers": headers,
+                "client": scope["client"],
+                "requests": self.requests,
+            }
+        ).encode()
 
-    def internal(self, connection: ServerConnection, request: Request) -> Response:
-        if request.path.startswith("/standin/"):
-            self.upgrade_status = int(request.path.rpartition("/")[2])
-        return self._answer(request, 200)
+    async def public(self, scope: Message, receive: Receive, send: Send) -> None:
+        self.requests += 1
+        if scope["type"] == "websocket" and self.status == 200:
+            await self._echo(scope, receive, send)
+        elif scope["type"] == "websocket":
+            await self._answer(scope, send, "websocket.http.response")
+        elif scope["path"] == "/sse":
+            await self._stream(receive, send)
+        else:
+            await self._answer(scope, send, "http.response")
 
-    def _answer(self, request: Request, status: int) -> Response:
-        """Tells which pod this is and what the request looked like here."""
-        told: dict[str, Any] = {"pod": PUBLIC_PORT, "pid": os.getpid(), "path": request.path}
-        told["headers"] = [[name.lower(), value] for name, value in request.headers.raw_items()]
-        body = json.dumps(told).encode()
-        headers = Headers({"Content-Type": "application/json", "Content-Length": str(len(body))})
-        headers["Connection"] = "close"
-        return Response(status, HTTPStatus(status).phrase, headers, body)
+    async def internal(self, scope: Message, receive: Receive, send: Send) -> None:
+        if scope["path"].startswith("/standin/"):
+            self.status = int(scope["path"].rpartition("/")[2])
+        await self._answer(scope, send, "http.response", status=200)
+
+    async def _echo(self, scope: Message, receive: Receive, send: Send) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+        await send({"type": "websocket.send", "text": self.told(scope).decode()})
+        while (message := await receive())["type"] == "websocket.receive":
+            await send({"type": "websocket.send", "text": message.get("text")})
+
+    async def _stream(self, receive: Receive, send: Send) -> None:
+        """One event, and then nothing until the client leaves."""
+        headers = [(b"content-type", b"text/event-stream")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": b"data: one\n\n", "more_body": True})
+        while (await receive())["type"] != "http.disconnect":
+            pass
+
+    async def _answer(self, scope: Message, send: Send, kind: str, *, status: int | None = None) -> None:
+        body = self.told(scope)
+        headers = [(b"content-length", str(len(body)).encode())]
+        await send({"type": f"{kind}.start", "status": status or self.status, "headers": headers})
+        await send({"type": f"{kind}.body", "body": body})
 
 
-async def talk(connection: ServerConnection) -> None:
-    """Echoes; the first message tells who serves."""
-    await connection.send(json.dumps({"pod": PUBLIC_PORT, "pid": os.getpid()}))
-    try:
-        async for message in connection:
-            await connection.send(message)
-    except ConnectionClosed:
-        pass
+def config(app: Callable[..., Awaitable[None]], port: int) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        host=HOST,
+        port=port,
+        interface="asgi3",
+        lifespan="off",
+        ws="websockets-sansio",
+        ws_max_size=2**20,
+        proxy_headers=False,
+        log_level="warning",
+    )
 
 
 async def main() -> None:
     pod = Pod()
-    ending = asyncio.Event()
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ending.set)
-    public: Server = await serve(talk, HOST, PUBLIC_PORT, process_request=pod.public)
-    async with serve(talk, HOST, INTERNAL_PORT, process_request=pod.internal):
-        await ending.wait()
-        for connection in public.connections:
-            await connection.send("goodbye")
-        public.close()
-        await public.wait_closed()
+    servers = [uvicorn.Server(config(pod.public, PUBLIC_PORT)), uvicorn.Server(config(pod.internal, INTERNAL_PORT))]
+    await asyncio.gather(*(server.serve() for server in servers))
 
 
 if __name__ == "__main__":
