@@ -71,10 +71,10 @@ class TokenKey:
     def from_jwk(cls, document: Any) -> Self | None:
         """The key in one member of a JWKS; None where it is not a public key of a kind that is supported here.
 
-        Symmetric keys are refused: what stands in a public document is no secret."""
+        Symmetric and private keys are refused: what stands in a public document is no secret."""
+        if not isinstance(document, dict):
+            return None
         try:
-            if not isinstance(document, dict) or document.get("kty") not in ("RSA", "EC", "OKP"):
-                return None
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", SecurityWarning)  # short RSA keys are refused below
                 key = JWKRegistry.import_key(document)

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
@@ -137,15 +137,16 @@ class TokenVerifier:
 
 
 def sign(
-    settings: Settings, user: str, rooms: Iterable[str] = (), publish: Iterable[str] = (), ttl: float | None = 3600
+    settings: Settings, user: str, rooms: str | list[str] = "", publish: str | list[str] = "", ttl: float | None = 3600
 ) -> str:
     """A token signed with the first secret (N9), for `python -m app token`, the demo and tests.
 
-    `ttl`: seconds until it expires; None: never. Raises SettingsError where there is no secret."""
+    `rooms`, `publish`: patterns, as a list or with commas. `ttl`: seconds until it expires; None: never. Raises
+    SettingsError where there is no secret."""
     if not settings.token_hmac_secret:
         raise SettingsError("CARILLON_TOKEN_HMAC_SECRET: needed to sign a token")
     now = int(time.time())
-    claims: dict[str, object] = {"sub": user, "iat": now, "rooms": list(rooms), "publish": list(publish)}
+    claims: dict[str, object] = {"sub": user, "iat": now, "rooms": _patterns(rooms), "publish": _patterns(publish)}
     if ttl is not None:
         claims["exp"] = now + ttl
     if settings.token_issuer:

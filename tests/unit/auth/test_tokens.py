@@ -11,8 +11,10 @@ import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
+from joserfc import jws
 from joserfc.jwk import ECKey, Key, OctKey, OKPKey, RSAKey
 
+from app.auth.keys import TokenKey
 from app.auth.permissions import Claims
 from app.auth.tokens import MAX_TOKEN_BYTES, ExpiredToken, InvalidToken, TokenVerifier, sign
 from app.settings import Settings, SettingsError, load
@@ -129,10 +131,21 @@ class TestAlgorithmConfusion:
         own = ECKey.generate_key("P-256")
         assert "not signed by a key" in refusal(forge({"sub": "u1"}, "ES256", own, jwk=own.as_dict(private=False)))
 
-    @pytest.mark.parametrize("header", [{"crit": ["exp"], "exp": 1}, {"b64": False, "crit": ["b64"]}])
-    def test_extensions_that_must_be_understood(self, forge: Forge, keys: dict[str, Key], header: Any) -> None:
+    @pytest.mark.parametrize("alg", ["HS512", "RS256", "none"])
+    def test_a_key_never_verifies_by_another_algorithm(self, forge: Forge, keys: dict[str, Key], alg: str) -> None:
+        token = jws.extract_compact(forge({"sub": "u1"}, alg, keys.get(alg, keys["HS256"])).encode())
+        assert not TokenKey.from_secret(SECRET).signed(token)
+
+    @pytest.mark.parametrize(
+        ("header", "body"),
+        [
+            ({"crit": ["exp"], "exp": 1}, encoded(b'{"sub":"u1"}')),
+            ({"b64": False, "crit": ["b64"]}, '{"sub":"u1"}'),  # not for JWTs: RFC 7797 section 7
+        ],
+    )
+    def test_extensions_that_must_be_understood(self, header: dict[str, object], body: str) -> None:
         head = encoded(json.dumps({"alg": "HS256", **header}).encode())
-        signed = f"{head}.{encoded(json.dumps({'sub': 'u1'}).encode())}"
+        signed = f"{head}.{body}"
         assert refusal(f"{signed}.{encoded(hmac.new(SECRET.encode(), signed.encode(), hashlib.sha256).digest())}")
 
 

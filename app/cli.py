@@ -1,0 +1,117 @@
+"""`python -m app`: serve, and two commands to try it with: a token to connect, a publication to see."""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+import httpx
+import msgspec
+
+from app.auth.tokens import MAX_USER_LENGTH, sign
+from app.settings import SettingsError, load
+
+INTERNAL_API = "http://127.0.0.1:9000"
+
+REFUSED = 1  # exit status: the gateway did not do it
+WRONG = 2  # exit status: the command line or the settings are wrong, as argparse has it
+
+
+class _Refused(Exception):
+    """The gateway cannot be reached, or did not publish."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command and returns its exit status."""
+    command = _parser().parse_args(arguments)
+    try:
+        command.run(command)
+    except SettingsError as error:
+        return _complain(str(error), WRONG)
+    except UnicodeEncodeError:
+        return _complain("an argument is not UTF-8", WRONG)
+    except _Refused as error:
+        return _complain(str(error), REFUSED)
+    return 0
+
+
+def _complain(text: str, status: int) -> int:
+    for line in text.splitlines():
+        print(f"carillon: {line}", file=sys.stderr)
+    return status
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m app", description="Carillon, a WebSocket gateway.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    serve = commands.add_parser("serve", help="run a pod: gunicorn with WEB_CONCURRENCY workers")
+    serve.set_defaults(run=_serve)
+
+    token = commands.add_parser("token", help="print a connection token signed with CARILLON_TOKEN_HMAC_SECRET")
+    token.add_argument("--user", type=_user, required=True, metavar="U", help="who it is for (claim `sub`)")
+    token.add_argument("--rooms", default="", metavar="PATTERNS", help="rooms to subscribe to, as in 'chat:*,news'")
+    token.add_argument("--publish", default="", metavar="PATTERNS", help="rooms to publish into")
+    token.add_argument("--ttl", type=_seconds, default=3600, metavar="S", help="seconds until it expires (3600)")
+    token.set_defaults(run=_token)
+
+    publish = commands.add_parser("publish", help="publish into a room over the HTTP API")
+    publish.add_argument("room", metavar="ROOM")
+    publish.add_argument("data", type=_json, metavar="DATA_JSON", help="""any JSON, as in '{"text": "hello"}'""")
+    publish.add_argument("--url", default=INTERNAL_API, help=f"where the API is ({INTERNAL_API})")
+    publish.add_argument("--key", metavar="K", help="API key; else the first of CARILLON_API_KEYS")
+    publish.set_defaults(run=_publish)
+    return parser
+
+
+def _seconds(text: str) -> int:
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError("must be a whole number of seconds, 1 or more")
+    return int(text)
+
+
+def _user(text: str) -> str:
+    if not 0 < len(text) <= MAX_USER_LENGTH:
+        raise argparse.ArgumentTypeError(f"must have 1 to {MAX_USER_LENGTH} characters")
+    return text
+
+
+def _json(text: str) -> msgspec.Raw:
+    try:
+        msgspec.json.decode(text)
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        raise argparse.ArgumentTypeError("not JSON; a string needs quotes of its own, as in '\"hello\"'") from None
+    return msgspec.Raw(text)
+
+
+def _serve(_command: argparse.Namespace) -> None:
+    load()  # wrong settings are named here, before gunicorn makes a traceback of them
+    python = sys.executable
+    # In the place of this process, so that signals for it reach gunicorn's master.
+    os.execv(python, [python, "-m", "gunicorn", "-c", "python:app.server.gunicorn_conf", "app.main:create_app()"])
+
+
+def _token(command: argparse.Namespace) -> None:
+    print(sign(load(), command.user, command.rooms, command.publish, command.ttl))
+
+
+def _publish(command: argparse.Namespace) -> None:
+    key = command.key or _first_key()
+    body = msgspec.json.encode({"room": command.room, "data": command.data})
+    headers = {"X-API-Key": key, "Content-Type": "application/json"}
+    try:
+        answer = httpx.post(
+            f"{command.url.rstrip('/')}/api/publish", content=body, headers=headers, timeout=10, trust_env=False
+        )
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise _Refused(f"{command.url}: {error}") from None
+    if answer.status_code != 200:
+        raise _Refused(f"{command.url} answered {answer.status_code}: {answer.text[:500]}")
+    print(answer.text)
+
+
+def _first_key() -> str:
+    keys = load().api_keys
+    if not keys:
+        raise SettingsError("CARILLON_API_KEYS: needed to publish, or give --key")
+    return keys[0].get_secret_value()
