@@ -112,6 +112,9 @@ class HttpProtocol(HttpToolsProtocol):
             self.node.half_open.pop(self, None)
             self.transport.close()
 
+    def abort(self) -> None:
+        self.transport.abort()
+
     # Within
 
     def _await_head(self) -> None:

@@ -29,7 +29,7 @@ class State(IntEnum):
 
 
 # A slot is one cache line of eight doubles. A double is written as a whole, so that no reader sees half of a value.
-_PID, _STATE, _HEARTBEAT, _ECHO_AGE, _WIDTH = 0, 1, 2, 3, 8
+_IN_USE, _PID, _STATE, _HEARTBEAT, _ECHO_AGE, _WIDTH = 0, 1, 2, 3, 4, 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,7 @@ class PodState:
 
     def live(self) -> Iterator["Slot"]:
         """Slots in use, by index."""
-        return (self.slot(index) for index in range(CAPACITY) if self.cell(index, _PID))
+        return (self.slot(index) for index in range(CAPACITY) if self.cell(index, _IN_USE))
 
     def worst(self) -> Verdict:
         """The worst live worker; a worker that is missing counts as one that starts."""
@@ -99,9 +99,9 @@ class Slot:
         self.index = index
 
     @property
-    def pid(self) -> int:
-        """Process id of the worker, 0 where there is none; -1 while the master makes it."""
-        return int(self.pod.cell(self.index, _PID))
+    def pid(self) -> int | None:
+        """Process id of the worker, None until it runs. Never 0 or -1: to kill(2) those are many processes."""
+        return int(self.pod.cell(self.index, _PID)) or None
 
     @property
     def echo_age(self) -> float:
@@ -120,14 +120,20 @@ class Slot:
             return max(said, State.STALLED)
         return said
 
-    def claim(self, pid: int = -1) -> None:
-        """Takes the slot for a new worker, which starts."""
+    def claim(self) -> None:
+        """In the master: takes the slot for a new worker, which starts."""
+        self.pod.write(self.index, _PID, 0)
         for field, value in ((_STATE, State.STARTING), (_HEARTBEAT, self.pod.clock()), (_ECHO_AGE, math.inf)):
             self.pod.write(self.index, field, value)
-        self.pod.write(self.index, _PID, pid)
+        self.pod.write(self.index, _IN_USE, 1)
+
+    def enter(self) -> None:
+        """In the worker: says which process it is."""
+        self.pod.write(self.index, _PID, os.getpid())
 
     def release(self) -> None:
-        """The worker is gone."""
+        """In the master: the worker is gone."""
+        self.pod.write(self.index, _IN_USE, 0)
         self.pod.write(self.index, _PID, 0)
 
     def beat(self, state: State, echo_age: float = 0.0) -> None:
@@ -164,7 +170,7 @@ def enter(slot: Slot) -> None:
     """Makes `slot` the one of this process; called by the worker after the fork."""
     global _own
     _own = slot
-    slot.claim(os.getpid())
+    slot.enter()
 
 
 def own_slot() -> Slot:
@@ -172,5 +178,6 @@ def own_slot() -> Slot:
     if _own is not None:
         return _own
     slot = PodState.create(1).slot(0)
-    slot.claim(os.getpid())
+    slot.claim()
+    slot.enter()
     return slot

@@ -14,8 +14,10 @@ from typing import Protocol, cast, runtime_checkable
 import uvicorn
 from uvicorn.config import Config
 
+from app.server.http_protocol import HttpProtocol
 from app.server.pod import Slot
 from app.server.state import NodeState
+from app.server.websocket_protocol import WebSocketProtocol
 from app.telemetry import logs
 from app.telemetry.process import ProcessMetrics
 
@@ -142,7 +144,7 @@ class Server(uvicorn.Server):
         quiet = QUICK_ANSWERS if self.force_exit else LAST_ANSWERS
         await self._settle(lambda: not state.connections and not state.tasks, quiet)
         for connection in list(state.connections):
-            connection.transport.abort()
+            cast("HttpProtocol | WebSocketProtocol", connection).abort()
         for task in list(state.tasks):
             task.cancel()
         try:

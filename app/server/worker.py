@@ -28,7 +28,6 @@ class Worker(base.Worker):  # type: ignore[misc]  # gunicorn has no types
 
     slot: pod.Slot
     settings: Settings
-    websockets = "app.server.websocket_protocol:WebSocketProtocol"
 
     def init_process(self) -> None:
         """Called after the fork; returns when the worker is to exit."""
@@ -80,7 +79,7 @@ class Worker(base.Worker):  # type: ignore[misc]  # gunicorn has no types
             interface="asgi3",
             loop="auto",  # uvloop where it can be imported
             http="app.server.http_protocol:HttpProtocol",
-            ws=self.websockets,
+            ws="app.server.websocket_protocol:WebSocketProtocol",
             ws_max_size=self.settings.max_message_bytes,
             ws_max_queue=16,
             ws_ping_interval=None,  # only the gateway pings: two systems at once close healthy connections

@@ -46,13 +46,15 @@ def _clean(value: Any) -> Any:
 
 
 class AtMostOnceASecond(logging.Filter):
-    """For loggers of libraries that write a line per bad request: one line a second for each kind of message."""
+    """A handler's filter, for libraries that write a line per bad request: one a second for each kind of message."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__()
         self._limit = _Limit(1.0, clock)
 
     def filter(self, record: logging.LogRecord) -> bool:
+        if record.name not in _NOISY:
+            return True
         suppressed = self._limit.admit(str(record.msg) if record.args else f"{record.module}:{record.lineno}")
         if suppressed:
             record.suppressed = suppressed
@@ -143,14 +145,19 @@ def config(level: str) -> dict[str, Any]:
             }
         },
         "handlers": {
-            "stdout": {"class": "logging.StreamHandler", "formatter": "json", "stream": "ext://sys.stdout"},
+            "stdout": {
+                "class": "logging.StreamHandler",
+                "formatter": "json",
+                "filters": ["once_a_second"],
+                "stream": "ext://sys.stdout",
+            },
         },
         "root": {"level": severity, "handlers": ["stdout"]},
         "loggers": {
             # gunicorn gives its logger a handler of its own; naming it here takes that away
             "gunicorn.error": {"level": severity, "handlers": [], "propagate": True},
             "uvicorn.access": {"level": "CRITICAL", "handlers": [], "propagate": False},
-            **{name: {"filters": ["once_a_second"]} for name in _NOISY},
+            "uvicorn.error": {"level": severity},  # without a level of its own uvicorn thinks that it traces
         },
     }
 

@@ -35,5 +35,5 @@ class LoopLag:
 
     def _measure(self) -> None:
         self._recent.append(max(0.0, time.monotonic() - self._due))
-        metrics.LOOP_LAG.set(self.worst)
         self.start()
+        metrics.LOOP_LAG.set(self.worst)
