@@ -1,6 +1,5 @@
 """How a pod is hosted: real gunicorn, our worker, an application that stands in for the gateway."""
 
-import asyncio
 import json
 import os
 import resource
@@ -298,15 +297,6 @@ def test_the_soft_limit_of_open_files_is_raised() -> None:
         assert pod.metric("carillon_process_max_fds") == hard
 
 
-def test_nothing_waits_in_a_closing_listener() -> None:
-    """N3: connections made while a worker goes are answered or refused, hardly one is reset."""
-    with Pod(workers=2) as pod:
-        pod.ready()
-        results = asyncio.run(_connect_while_one_leaves(pod))
-    assert len(results) > 100
-    assert results.count("reset") <= 2, results
-
-
 def test_metrics_of_a_former_pod_are_emptied(tmp_path: Path) -> None:
     """N10: nothing runs when a master dies, so its files may still be there."""
     left_over = tmp_path / "counter_7.db"
@@ -342,30 +332,3 @@ def _readable(connection: socket.socket) -> bool:
         return bool(connection.recv(1, socket.MSG_PEEK))
     except TimeoutError:
         return False
-
-
-async def _connect_while_one_leaves(pod: Pod) -> list[str]:
-    results: list[str] = []
-    over = asyncio.Event()
-
-    async def ask() -> None:
-        while not over.is_set():
-            try:
-                reader, writer = await asyncio.open_connection("127.0.0.1", pod.port)
-                writer.write(b"GET /healthz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
-                results.append("answered" if b"200 OK" in await reader.read() else "empty")
-                writer.close()
-            except ConnectionRefusedError:
-                results.append("refused")
-            except ConnectionError:
-                results.append("reset")
-
-    clients = [asyncio.create_task(ask()) for _ in range(4)]
-    while len(results) < 50:  # noqa: ASYNC110
-        await asyncio.sleep(0.01)
-    leaving = pod.signal_worker(0, signal.SIGTERM)
-    while alive(leaving):  # noqa: ASYNC110
-        await asyncio.sleep(0.01)
-    over.set()
-    await asyncio.gather(*clients)
-    return results
