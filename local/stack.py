@@ -8,6 +8,7 @@ from signal import SIGQUIT
 
 from local import nginx, probes, servers
 from local.child import Service
+from local.errors import LocalError
 from local.ports import HOST, free_ports
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -104,12 +105,24 @@ def _pod(
         name=f"pod-{number}",
         command=tuple(command),
         log=folder / f"pod-{number}.log",
-        env={**common, "CARILLON_PUBLIC_PORT": str(public), "CARILLON_INTERNAL_PORT": str(internal)},
+        env={
+            **common,
+            "CARILLON_POD_NAME": f"pod-{number}",
+            "CARILLON_PUBLIC_PORT": str(public),
+            "CARILLON_INTERNAL_PORT": str(internal),
+        },
         folder=ROOT,
         is_ready=lambda: probes.http_status(internal, "/readyz") == 200,
-        patience=float(common["CARILLON_DRAIN_TIMEOUT"]) + 3,
+        patience=_seconds(common, "CARILLON_DRAIN_TIMEOUT") + 3,
     )
     return Pod(number, public, internal, service)
+
+
+def _seconds(environ: Mapping[str, str], name: str) -> float:
+    try:
+        return float(environ[name])
+    except ValueError:
+        raise LocalError(f"{name}={environ[name]} must be a number of seconds.") from None
 
 
 def _valkey(folder: Path, port: int, environ: Mapping[str, str], options: Sequence[str]) -> Service:

@@ -21,7 +21,7 @@ from local.ports import HOST, free_ports
 from local.stack import POD_COMMAND, Pod, plan
 from tests.support.waiting import wait_until
 
-SECRET = "a secret of the tests, long enough for HS256"
+SECRET = "a-secret-of-the-tests-that-is-long-enough"
 API_KEY = "an-api-key-of-the-tests"
 
 #: In the place of a real pod: starts in 0.2 s and says what it was sent.
