@@ -76,7 +76,7 @@ class Cluster:
         for first, last, address in ranges:
             self._owners[first : last + 1] = [self._shards[address]] * (last + 1 - first)
         for shard in self._shards.values():
-            if self.of(shard.canary) is not shard:
+            if not shard.canary or self.of(shard.canary) is not shard:
                 shard.canary = self._canary_of(shard)
         for shard in new:
             shard.start()

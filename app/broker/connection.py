@@ -161,8 +161,7 @@ async def connect(
     try:
         await _log_in(connection, login, db)
         if name:
-            with contextlib.suppress(ReplyError):  # an ACL may forbid it
-                await connection.call("CLIENT", "SETNAME", name)
+            await _introduce(connection, name)
     except BaseException:
         connection.abort()
         raise
@@ -178,3 +177,12 @@ async def _log_in(connection: Connection, login: Login, db: int) -> None:
             raise ReplyError(f"{error.code} the server refused user or password") from None
     if db:
         await connection.call("SELECT", db)
+
+
+async def _introduce(connection: Connection, name: str) -> None:
+    """Gives the connection a name for CLIENT LIST; the first command that a server without credentials refuses."""
+    try:
+        await connection.call("CLIENT", "SETNAME", name)
+    except ReplyError as error:
+        if error.code == "NOAUTH":
+            raise

@@ -11,7 +11,10 @@ class Script:
 
     def __init__(self, *names: str) -> None:
         folder = files("app.broker") / "lua"
-        self.source = "\n".join((folder / f"{name}.lua").read_text("utf-8") for name in names).encode()
+        # With this line a server without memory, disk or replicas refuses the whole script before its first step
+        # (Redis 7, "script flags"); without it, a first DEL would let all later writes through.
+        parts = ("#!lua", *((folder / f"{name}.lua").read_text("utf-8") for name in names))
+        self.source = "\n".join(parts).encode()
         self.sha = sha1(self.source, usedforsecurity=False).hexdigest().encode()
 
 

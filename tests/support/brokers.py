@@ -27,8 +27,13 @@ class Recorder:
         self.controls: list[bytes] = []
         #: "lost", and the rooms of each `restored`, in order.
         self.events: list[str | list[str]] = []
+        #: The next publication raises, as a mistake in a node would.
+        self.fail_next = False
 
     def publication(self, room: str, position: Position, envelope: bytes) -> None:
+        if self.fail_next:
+            self.fail_next = False
+            raise RuntimeError("a mistake in the sink")
         self.publications.append((room, position, envelope))
 
     def control(self, message: bytes) -> None:

@@ -152,6 +152,7 @@ class ClusterOfThree:
     """Three primaries, without replicas."""
 
     def __init__(self, folder: Path) -> None:
+        self._folder = folder
         self._buses = free_ports(3)
         self.nodes = [server(folder, "--cluster-enabled", "yes", *self._node_options(bus)) for bus in self._buses]
 
@@ -171,6 +172,20 @@ class ClusterOfThree:
                 stack.enter_context(node)
             self._form()
             yield self
+
+    @contextmanager
+    def replica_of(self, node: Server) -> Iterator[Server]:
+        """A replica that takes over when its primary dies."""
+        (bus,) = free_ports(1)
+        with server(self._folder, "--cluster-enabled", "yes", *self._node_options(bus)) as replica:
+            node.do("CLUSTER", "MEET", HOST, replica.port, bus)
+            primary = node.do("CLUSTER", "MYID")
+            wait_until(lambda: primary in replica.do("CLUSTER", "NODES"), "they have met")
+            replica.do("CLUSTER", "REPLICATE", primary)
+            wait_until(lambda: b"master_link_status:up" in replica.do("INFO", "replication"), "in sync", 20)
+            known = replica.do("CLUSTER", "MYID")
+            wait_until(lambda: all(known in node.do("CLUSTER", "NODES") for node in self.nodes), "all know it", 20)
+            yield replica
 
     def move(self, slot: int, source: Server, target: Server) -> None:
         """Gives an empty slot to another primary."""
