@@ -15,19 +15,26 @@ from app import __version__, hooks
 from app.broker.factory import create_broker
 from app.gateway.gateway import Gateway
 from app.gateway.hook_calls import HookCalls
-from app.http import api, demo, health, metrics, websocket
+from app.http import api, demo, errors, health, metrics, openapi, websocket
+from app.http.hook_dependencies import HookDependencies
 from app.http.ports import PortGate
+from app.http.request_counts import RequestCounts
 from app.server.pod import own_slot
 from app.server.pulse import Pulse
 from app.settings import Settings, load
+
+DESCRIPTION = """The server API of a real-time gateway: one publish, every socket, on any pod.
+
+Every failure answers `{"error": {"code", "reason", "temporary"}}`; the codes are explained in `docs/protocol.md`."""
 
 
 def create_app(settings: Settings | None = None, *, hooks: object = hooks) -> FastAPI:
     """The application of one node. `hooks`: a module or object with the functions that `app/hooks.py` describes."""
     settings = settings or load()
     # Differs for each process that ever ran, also after a restart on the same host.
-    node = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
-    gateway = Gateway(settings, create_broker(settings, node), HookCalls(hooks, settings.hook_timeout), node)
+    node = f"{settings.pod_name or socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
+    hook_calls = HookCalls(hooks, settings.hook_timeout)
+    gateway = Gateway(settings, create_broker(settings, node), hook_calls, node)
     slot = own_slot()
 
     @contextlib.asynccontextmanager
@@ -38,16 +45,19 @@ def create_app(settings: Settings | None = None, *, hooks: object = hooks) -> Fa
         pulse.cancel()
         await gateway.stop()
 
-    app = FastAPI(title="Carillon", version=__version__, lifespan=lifespan)
+    app = FastAPI(title="Carillon", version=__version__, lifespan=lifespan, description=DESCRIPTION)
     app.state.gateway = gateway
     app.state.slot = slot
-    app.include_router(websocket.router)
+    app.include_router(websocket.router(HookDependencies(hook_calls, app)))
     app.include_router(health.router)
     app.include_router(metrics.router)
     app.include_router(api.router)
+    errors.install(app)
+    openapi.install(app)
     if settings.dev:
         app.include_router(demo.router)
         app.mount("/static/demo", demo.static)
+    app.add_middleware(RequestCounts)
     if settings.allowed_origins:
         app.add_middleware(
             CORSMiddleware, allow_origins=settings.allowed_origins, allow_methods=["*"], allow_headers=["*"]

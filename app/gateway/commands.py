@@ -11,8 +11,8 @@ from app.auth.permissions import Claims
 from app.auth.tokens import ExpiredToken, InvalidToken
 from app.broker.base import Position
 from app.codes import CommandError, Disconnect
-from app.gateway.hook_calls import Publishing
 from app.gateway.naming import options_of
+from app.gateway.publishing import Publishing
 from app.settings import Access, Namespace
 from app.wire.messages import (
     Auth,
@@ -145,14 +145,14 @@ def _check_publish_rate(session: "Session", room: str, options: Namespace) -> No
 
 async def _publish(session: "Session", command: Publish, options: Namespace, data: bytes) -> None:
     gateway = session.gateway
-    publishing = Publishing(room=command.room, data=data, key=command.key)
-    _require_hook(options.publish, await gateway.hooks.publish(session, publishing))
+    publishing = Publishing(command.room, data, command.key)
+    _require_hook(options.publish, await gateway.hooks.publish(session, publishing, options.max_publication_bytes))
     position = await gateway.publish_json(
         command.room,
-        publishing.data,
+        publishing.json,
         sender=session,
         key=command.key,
-        tags=publishing.tags,
+        tags=publishing.tags or None,
         idempotency_key=command.idempotency_key,
         ephemeral=command.ephemeral,
     )

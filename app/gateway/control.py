@@ -10,6 +10,7 @@ from msgspec import Raw, Struct
 from app import codes
 from app.broker.base import NO_POSITION
 from app.gateway.delivery import Delivery
+from app.gateway.hub import Hub
 from app.gateway.naming import USER_PREFIX
 from app.gateway.outbox import Entry
 from app.gateway.registry import Registry
@@ -36,18 +37,44 @@ class _Kill(Struct, tag="kill", array_like=True):
     node: str
 
 
+class _AskRooms(Struct, tag="rooms?", array_like=True):
+    question: str
+
+
+class RoomCounts(Struct, tag="rooms", array_like=True):
+    """One node's answer."""
+
+    question: str
+    rooms: dict[str, int]
+
+
 _encoder = msgspec.json.Encoder()
-_decoder = msgspec.json.Decoder(_ToUser | _Disconnect | _Kill)
+_decoder = msgspec.json.Decoder(_ToUser | _Disconnect | _Kill | _AskRooms | RoomCounts)
+
+
+#: Rooms in one node's answer; the largest.
+MOST_ROOMS = 1000
 
 
 class Control:
-    """Writes the messages, and carries out what was heard, for the sessions of this node."""
+    """Writes the messages, and carries out what was heard, for the sessions of this node.
 
-    def __init__(self, registry: Registry, node: str, *, dev: bool) -> None:
+    `reply` sends a message of ours to all nodes, some time later."""
+
+    def __init__(self, registry: Registry, hub: Hub, node: str, reply: Callable[[bytes], None], *, dev: bool) -> None:
         self._registry = registry
+        self._hub = hub
         self._node = node
-        self._actions: dict[type, Callable[..., None]] = {_ToUser: self._to_user, _Disconnect: self._disconnect}
-        self._actions[_Kill] = self._kill if dev else self._ignore
+        self._reply = reply
+        #: Takes the answers to `ask_rooms`.
+        self.on_room_counts: Callable[[RoomCounts], None] = lambda _: None
+        self._actions: dict[type, Callable[..., None]] = {
+            _ToUser: self._to_user,
+            _Disconnect: self._disconnect,
+            _Kill: self._kill if dev else self._ignore,
+            _AskRooms: self._tell_rooms,
+            RoomCounts: lambda answer: self.on_room_counts(answer),
+        }
 
     def send_to_user(self, user: str, data: bytes) -> bytes:
         return VERSION + _encoder.encode(_ToUser(user, Raw(data)))
@@ -57,6 +84,9 @@ class Control:
 
     def kill(self, node: str) -> bytes:
         return VERSION + _encoder.encode(_Kill(node))
+
+    def ask_rooms(self, question: str) -> bytes:
+        return VERSION + _encoder.encode(_AskRooms(question))
 
     def carry_out(self, message: bytes) -> None:
         """Never raises: a message of a newer release is left to the nodes that know it."""
@@ -87,3 +117,8 @@ class Control:
 
     def _ignore(self, action: _Kill) -> None:
         log.warning("control.refused", action="kill")
+
+    def _tell_rooms(self, action: _AskRooms) -> None:
+        counts = sorted(((len(room.members), name) for name, room in self._hub.rooms.items()), reverse=True)
+        answer = RoomCounts(action.question, {name: count for count, name in counts[:MOST_ROOMS] if count})
+        self._reply(VERSION + _encoder.encode(answer))

@@ -1,6 +1,7 @@
 """One node: its sessions, rooms and access to the broker, and what the application calls to publish."""
 
 import asyncio
+import contextlib
 import contextvars
 import time
 from collections.abc import Collection, Coroutine, Mapping
@@ -16,6 +17,7 @@ from app.auth.tokens import TokenVerifier
 from app.broker.base import Broker, BrokerUnavailable, History, Position
 from app.codes import CommandError, Disconnect
 from app.gateway.admission import Admission
+from app.gateway.census import Census
 from app.gateway.control import Control
 from app.gateway.hook_calls import HookCalls
 from app.gateway.hub import Hub
@@ -23,10 +25,11 @@ from app.gateway.naming import options_of
 from app.gateway.rates import Rate
 from app.gateway.registry import Registry
 from app.gateway.timers import TimerWheel
+from app.offload import OffloadPool
 from app.settings import Settings
 from app.telemetry import logs, metrics
 from app.telemetry.counters import Counters
-from app.wire.payload import checked_json
+from app.wire.payload import canonical, checked_json
 from app.wire.publication import Publication, pack
 
 if TYPE_CHECKING:
@@ -36,6 +39,9 @@ log = logs.get("gateway")
 
 #: How often this node says that its users' sessions live, where they are limited (Broker.refresh_users), in seconds.
 REFRESH_USERS = 20.0
+
+#: How long the hooks `on_disconnect` may take at the very end; the server waits little longer (N5), in seconds.
+LAST_WORDS = 1.5
 
 
 class Gateway:
@@ -47,12 +53,14 @@ class Gateway:
         self.broker = broker
         self.hooks = hooks
         self.counters = Counters()
+        self.offload_pool = OffloadPool(settings, self.counters)
         self.registry = Registry()
         self.verifier = TokenVerifier(settings)
         self.tickets = Tickets(broker, settings.ticket_ttl)
         self.wheel = TimerWheel()
         self.hub = Hub(settings, broker, self.registry, self.counters)
-        self._control = Control(self.registry, node, dev=settings.dev)
+        self._control = Control(self.registry, self.hub, node, self._tell_all, dev=settings.dev)
+        self._census = Census(broker, self._control)
         self.admission = Admission(settings, self.registry)
         self.message_rate = Rate(settings.message_rate, settings.message_burst)
         self.draining = False
@@ -62,6 +70,8 @@ class Gateway:
             name: Rate(options.publish_rate, options.publish_burst) for name, options in settings.namespaces.items()
         }
         self._tasks: set[asyncio.Task[None]] = set()
+        #: Those of them that end a session: the drain waits for these (H3).
+        self._farewells: set[asyncio.Task[None]] = set()
 
     # -- life
 
@@ -73,25 +83,30 @@ class Gateway:
             self.spawn(self._refresh_users())
 
     async def stop(self) -> None:
-        """Ends everything that `start` began."""
+        """Ends everything that `start` began. What is left of sessions has LAST_WORDS for its `on_disconnect` (H3)."""
         for session in tuple(self.registry.by_id.values()):
             session.end(codes.SHUTDOWN)
+            session.lost(codes.SHUTDOWN.code)
+        if self._farewells:
+            await asyncio.wait(tuple(self._farewells), timeout=LAST_WORDS)
         for task in tuple(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.offload_pool.close()
         await self.hub.close()
         await self.verifier.close()
         await self.broker.stop()
 
     async def drain(self, timeout: float) -> None:
-        """Takes nobody new, says `goodbye` to all, and waits `timeout` seconds at most until they are gone."""
+        """Takes nobody new, says `goodbye` to all, and waits `timeout` seconds at most until they are gone, with
+        their `on_disconnect` (H3)."""
         self.draining = True
         deadline = self.now() + timeout
         for number, session in enumerate(tuple(self.registry.by_id.values())):
             session.end(codes.SHUTDOWN)
             if number % 100 == 99:
                 await asyncio.sleep(0)
-        while len(self.registry) and self.now() < deadline:
+        while (len(self.registry) or self._farewells) and self.now() < deadline:
             metrics.DRAIN_REMAINING.set(len(self.registry))
             await asyncio.sleep(0.02)
         metrics.DRAIN_REMAINING.set(len(self.registry))
@@ -150,7 +165,9 @@ class Gateway:
         self.registry.remove(session)
         self.counters.closed[code] += 1
         if session.claims is not None or task is not None:
-            self.spawn(self._after_loss(session, code, task), context=contextvars.Context())
+            farewell = self.spawn(self._after_loss(session, code, task), context=contextvars.Context())
+            self._farewells.add(farewell)
+            farewell.add_done_callback(self._farewells.discard)
 
     async def _after_loss(self, session: "Session", code: int, task: asyncio.Task[None] | None) -> None:
         """Runs `on_disconnect` exactly once, after the command that was under way (H3)."""
@@ -220,7 +237,11 @@ class Gateway:
         began = time.perf_counter()
         try:
             position = await self.broker.publish(
-                room, pack(publication), history=history, idempotency_key=idempotency_key
+                room,
+                pack(publication),
+                history=history,
+                idempotency_key=idempotency_key,
+                data=canonical(data) if idempotency_key is not None else None,
             )
         except CommandError:
             self.counters.broker_publish_errors += 1
@@ -232,8 +253,23 @@ class Gateway:
 
     async def send_to_user(self, user: str, data: Any) -> None:
         """Sends a message to every session of a user, on whichever node; at most once. Raises BrokerUnavailable."""
-        payload = checked_json(msgspec.json.encode(data), self.settings.max_message_bytes)
+        await self.send_json_to_user(user, msgspec.json.encode(data))
+
+    async def send_json_to_user(self, user: str, data: bytes) -> None:
+        """The same for data that is JSON already. Raises CommandError 106 and 107 too."""
+        payload = checked_json(data, self.settings.max_message_bytes)
         await self.broker.send_control(self._control.send_to_user(user, payload))
+
+    async def rooms(self) -> tuple[dict[str, int], int]:
+        """Members by room in the whole cluster, and how many nodes have answered. Raises BrokerUnavailable."""
+        return await self._census.rooms()
+
+    def _tell_all(self, message: bytes) -> None:
+        async def tell() -> None:
+            with contextlib.suppress(BrokerUnavailable):  # who asked counts who has answered
+                await self.broker.send_control(message)
+
+        self.spawn(tell())
 
     async def disconnect(self, user: str, *, session: str | None = None, reconnect: bool = False) -> None:
         """Ends the sessions of a user, or one of them, on whichever node. Raises BrokerUnavailable.

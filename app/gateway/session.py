@@ -2,6 +2,7 @@
 
 import asyncio
 import contextvars
+import dataclasses
 import random
 import secrets
 import time
@@ -63,6 +64,7 @@ class Session:
         "ended",
         "format",
         "gateway",
+        "hook_state",
         "hook_values",
         "id",
         "outbox",
@@ -73,7 +75,14 @@ class Session:
         "slot",
     )
 
-    def __init__(self, gateway: "Gateway", connection: Connection, format: Format, path_room: str | None) -> None:
+    def __init__(
+        self,
+        gateway: "Gateway",
+        connection: Connection,
+        format: Format,
+        path_room: str | None,
+        hook_values: dict[str, dict[str, Any]] | None = None,
+    ) -> None:
         self.id = secrets.token_urlsafe(12)
         self.gateway = gateway
         self.connection = connection
@@ -88,8 +97,10 @@ class Session:
         self.ended = False
         #: The user whose connection limit counts this session.
         self.counted: str | None = None
-        #: What the hooks' dependencies gave at connect.
-        self.hook_values: dict[str, Any] | None = None
+        #: What the hooks' dependencies gave at connect, by hook and parameter.
+        self.hook_values = hook_values
+        #: What the hooks keep here (Client.state).
+        self.hook_state: dict[str, Any] | None = None
         #: States of the publish rates, by namespace; only where one is set.
         self.publish_rates: dict[str, float] | None = None
 
@@ -134,9 +145,9 @@ class Session:
         if self.ended:
             return
         self.ended = True
-        self._close = close
+        self._close = close if reason is None else dataclasses.replace(close, reason=reason)
         self._leave_all()
-        goodbye = Goodbye(code=close.code, reason=reason or close.reason)
+        goodbye = Goodbye(code=close.code, reason=self._close.reason)
         if close.reconnect:
             goodbye.reconnect_in_ms = random.randrange(1000)
         frame = self.format.frame(goodbye)

@@ -1,5 +1,199 @@
-"""The server API."""
+"""The server API under `/api`: what a backend does to rooms and users, with a key in `X-API-Key`."""
 
-from fastapi import APIRouter
+import asyncio
+import hmac
+import time
+from collections.abc import Awaitable, Callable
+from typing import Annotated, Any, TypeVar
 
-router = APIRouter(prefix="/api")
+import msgspec
+from fastapi import APIRouter, Depends, Request, Response
+from fastapi.security import APIKeyHeader
+from msgspec import Struct
+
+from app import codes
+from app.auth.permissions import Claims
+from app.codes import CommandError
+from app.gateway.gateway import Gateway
+from app.gateway.naming import options_of
+from app.http import api_types as types
+from app.http.errors import answer, bad_request
+from app.http.openapi import request_body, response
+
+Takes = TypeVar("Takes", bound=Struct)
+Gives = TypeVar("Gives", bound=Struct)
+
+#: Publications of one broadcast that are under way at once.
+BROADCAST_AT_ONCE = 50
+
+_header = APIKeyHeader(name="X-API-Key", auto_error=False, description="One of `CARILLON_API_KEYS`.")
+
+
+def _require_key(request: Request, key: Annotated[str | None, Depends(_header)]) -> None:
+    """Compares with every key, each in constant time. Without configured keys nobody gets in."""
+    given = (key or "").encode()
+    keys = [known.get_secret_value().encode() for known in _gateway(request).settings.api_keys]
+    if not sum(hmac.compare_digest(given, known) for known in keys):
+        raise CommandError(codes.UNAUTHORIZED, "X-API-Key is missing or wrong")
+
+
+router = APIRouter(prefix="/api", tags=["server API"], dependencies=[Depends(_require_key)])
+
+
+def _gateway(request: Request) -> Gateway:
+    gateway: Gateway = request.app.state.gateway
+    return gateway
+
+
+async def _read(request: Request, kind: type[Takes]) -> Takes:
+    """The request's body. Raises CommandError 106 above `max_body_bytes`, before more is kept, and 107."""
+    limit = _gateway(request).settings.max_body_bytes
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > limit:
+            _gateway(request).counters.limit_hits["max_body_bytes"] += 1
+            raise CommandError(codes.LIMIT_EXCEEDED, f"a body may have {limit} bytes")
+    try:
+        body.decode()  # the decoder does not look into `data`
+        return msgspec.json.decode(body, type=kind)
+    except RecursionError:
+        bad_request("the body is nested too deeply")
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        bad_request(str(error))
+
+
+_FAILURES: dict[int | str, dict[str, Any]] = {
+    400: response(types.ErrorBody, "The body is malformed (107)"),
+    401: response(types.ErrorBody, "No key, or a wrong one (101)"),
+    403: response(types.ErrorBody, "The room belongs to a user (103)"),
+    404: response(types.ErrorBody, "The room's prefix names no namespace (102)"),
+    413: response(types.ErrorBody, "The body or the data is too large (106)"),
+    429: response(types.ErrorBody, "Too much is under way (111); see Retry-After"),
+    501: response(types.ErrorBody, "The feature is off here (108)"),
+    503: response(types.ErrorBody, "The broker did not answer, the outcome is unknown (100); see Retry-After"),
+}
+
+
+Action = Callable[[Gateway, Takes], Awaitable[Gives]]
+
+
+def _route(
+    path: str, takes: type[Takes], gives: type[Gives], summary: str
+) -> Callable[[Action[Takes, Gives]], Action[Takes, Gives]]:
+    """A POST route for an action that takes one type and gives another."""
+
+    def register(action: Action[Takes, Gives]) -> Action[Takes, Gives]:
+        async def endpoint(request: Request) -> Response:
+            return answer(await action(_gateway(request), await _read(request, takes)))
+
+        router.add_api_route(
+            path,
+            endpoint,
+            methods=["POST"],
+            summary=summary,
+            description=takes.__doc__ or "",
+            operation_id=action.__name__,
+            response_class=Response,
+            responses={200: response(gives, gives.__doc__ or ""), **_FAILURES},
+            openapi_extra=request_body(takes),
+        )
+        return action
+
+    return register
+
+
+@_route("/publish", types.Publish, types.Published, "Publish to a room")
+async def publish(gateway: Gateway, wanted: types.Publish) -> types.Published:
+    position = await gateway.publish_json(
+        wanted.room,
+        bytes(wanted.data),
+        tags=wanted.tags,
+        key=wanted.key,
+        idempotency_key=wanted.idempotency_key,
+    )
+    return types.Published(position.epoch, position.offset)
+
+
+@_route("/broadcast", types.Broadcast, types.Broadcasted, "Publish to many rooms")
+async def broadcast(gateway: Gateway, wanted: types.Broadcast) -> types.Broadcasted:
+    gate = asyncio.Semaphore(BROADCAST_AT_ONCE)
+
+    async def one(room: str) -> types.RoomResult:
+        async with gate:
+            try:
+                done = await publish(
+                    gateway, types.Publish(room, wanted.data, wanted.idempotency_key, wanted.key, wanted.tags)
+                )
+            except CommandError as error:
+                return types.RoomResult(room, error=types.Problem.of(error.error, error.reason))
+        return types.RoomResult(room, epoch=done.epoch, offset=done.offset)
+
+    return types.Broadcasted(list(await asyncio.gather(*map(one, wanted.rooms))))
+
+
+@_route("/send_to_user", types.SendToUser, types.Done, "Send a message to a user")
+async def send_to_user(gateway: Gateway, wanted: types.SendToUser) -> types.Done:
+    await gateway.send_json_to_user(wanted.user, bytes(wanted.data))
+    return types.Done()
+
+
+@_route("/disconnect", types.Disconnect, types.Done, "End the sessions of a user")
+async def disconnect(gateway: Gateway, wanted: types.Disconnect) -> types.Done:
+    await gateway.disconnect(wanted.user, session=wanted.session, reconnect=wanted.reconnect)
+    return types.Done()
+
+
+_ACTIONS: dict[str, Callable[[Gateway, Any], Awaitable[Any]]] = {
+    "publish": publish,
+    "broadcast": broadcast,
+    "send_to_user": send_to_user,
+    "disconnect": disconnect,
+}
+
+
+@_route("/batch", types.Batch, types.Outcomes, "Several commands at once")
+async def batch(gateway: Gateway, wanted: types.Batch) -> types.Outcomes:
+    return types.Outcomes([await _carry_out(gateway, command) for command in wanted.commands])
+
+
+async def _carry_out(gateway: Gateway, command: types.Command) -> types.Outcome:
+    named = [name for name in _ACTIONS if getattr(command, name) is not None]
+    try:
+        if len(named) != 1:
+            bad_request(f"a command has exactly one of {', '.join(_ACTIONS)}")
+        return types.Outcome(**{named[0]: await _ACTIONS[named[0]](gateway, getattr(command, named[0]))})
+    except CommandError as error:
+        return types.Outcome(error=types.Problem.of(error.error, error.reason))
+
+
+@_route("/presence", types.Presence, types.Done, "Who is in a room (not available yet)")
+async def presence(gateway: Gateway, wanted: types.Presence) -> types.Done:
+    options_of(wanted.room, gateway.settings)
+    raise CommandError(codes.NOT_AVAILABLE, "presence is not available yet")
+
+
+@_route("/history", types.History, types.Done, "A room's publications (not available yet)")
+async def history(gateway: Gateway, wanted: types.History) -> types.Done:
+    options_of(wanted.room, gateway.settings)
+    raise CommandError(codes.NOT_AVAILABLE, "reading history is not available yet")
+
+
+@_route("/tickets", types.Ticket, types.TicketIssued, "Issue a one-time ticket")
+async def tickets(gateway: Gateway, wanted: types.Ticket) -> types.TicketIssued:
+    expires_at = None if wanted.ttl is None else time.time() + wanted.ttl
+    claims = Claims.shared(wanted.user, expires_at, wanted.rooms, wanted.publish)
+    return types.TicketIssued(await gateway.tickets.issue(claims), gateway.settings.ticket_ttl)
+
+
+@router.get(
+    "/rooms",
+    summary="Rooms with members",
+    response_class=Response,
+    responses={200: response(types.RoomList, types.RoomList.__doc__ or ""), 401: _FAILURES[401], 503: _FAILURES[503]},
+)
+async def rooms(request: Request) -> Response:
+    """Asks every node; meant for people, not for programs that ask often. At most 1,000 rooms of each node."""
+    counts, nodes = await _gateway(request).rooms()
+    largest = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    return answer(types.RoomList([types.RoomCount(room, members) for room, members in largest], nodes))

@@ -11,27 +11,42 @@ from app.auth.tokens import InvalidToken
 from app.gateway.admission import Refusal
 from app.gateway.gateway import Gateway
 from app.gateway.session import Session
+from app.http.hook_dependencies import DependenciesFailed, HookDependencies, HookValues, UpgradeAnswered
 from app.http.origin import origin_allowed
 from app.http.portable import PortableConnection
 from app.wire.plain import JSON, MSGPACK, MSGPACK_SUBPROTOCOL
 
-router = APIRouter()
+
+def router(dependencies: HookDependencies) -> APIRouter:
+    """The routes; `dependencies` are those of the hooks."""
+    router = APIRouter()
+
+    @router.websocket("/ws")
+    async def plain(websocket: WebSocket) -> None:
+        await _serve(websocket, None, dependencies)
+
+    @router.websocket("/ws/{room:path}")
+    async def plain_in_room(websocket: WebSocket, room: str) -> None:
+        await _serve(websocket, room, dependencies)
+
+    return router
 
 
-@router.websocket("/ws")
-async def plain(websocket: WebSocket) -> None:
-    await _serve(websocket, None)
-
-
-@router.websocket("/ws/{room:path}")
-async def plain_in_room(websocket: WebSocket, room: str) -> None:
-    await _serve(websocket, room)
-
-
-async def _serve(websocket: WebSocket, room: str | None) -> None:
+async def _serve(websocket: WebSocket, room: str | None, dependencies: HookDependencies) -> None:
     gateway: Gateway = websocket.app.state.gateway
     address = websocket.client.host if websocket.client is not None else ""
     refusal = _refusal(gateway, websocket, address)
+    hook_values: HookValues | None = None
+    if refusal is None:
+        try:
+            hook_values = await dependencies.resolve(websocket)
+        except UpgradeAnswered:
+            gateway.counters.upgrades_refused["hook"] += 1
+            return
+        except DependenciesFailed:
+            refusal = Refusal(500, "hook_failed")
+        else:
+            refusal = _unready(gateway)  # that may have changed meanwhile
     if refusal is not None:
         gateway.counters.upgrades_refused[refusal.reason] += 1
         await _refuse(websocket, refusal)
@@ -42,14 +57,14 @@ async def _serve(websocket: WebSocket, room: str | None) -> None:
     fast = websocket.scope.get("extensions", {}).get("carillon.connection")
     if fast is None:
         portable = PortableConnection(websocket, address, gateway.settings.write_high_water)
-        session = Session(gateway, portable, format, room)
+        session = Session(gateway, portable, format, room, hook_values)
         gateway.add(session, _credentials(gateway, websocket))
         await portable.serve(session)
     else:
         # The connection outlives this task: the session is called back from now on, and keeps nothing of it (H3).
         connection = fast["connection"]
         connection.address = address
-        session = Session(gateway, connection, format, room)
+        session = Session(gateway, connection, format, room, hook_values)
         gateway.add(session, _credentials(gateway, websocket))
         connection.hand_over(session)
 
@@ -59,6 +74,11 @@ def _refusal(gateway: Gateway, websocket: WebSocket, address: str) -> Refusal | 
     if not origin_allowed(origin, host, gateway.settings.allowed_origins):
         return Refusal(403, "origin")
     return gateway.admission.refusal(address, gateway.unready(), gateway.now())
+
+
+def _unready(gateway: Gateway) -> Refusal | None:
+    reason = gateway.unready()
+    return None if reason is None else Refusal(503, reason)
 
 
 async def _refuse(websocket: WebSocket, refusal: Refusal) -> None:

@@ -39,6 +39,11 @@ def json_of_msgpack(data: bytes, limit: int) -> bytes:
     return checked_json(msgspec.json.encode(value), limit)
 
 
+def canonical(data: bytes) -> bytes:
+    """The same value always as the same bytes: to tell whether two publications say the same (P4)."""
+    return msgspec.json.encode(msgspec.json.decode(data), order="sorted")
+
+
 def _refuse_beyond_json(value: object, depth: int = 0) -> None:
     if depth > MAX_DEPTH:
         raise ValueError(f"nested deeper than {MAX_DEPTH}")

@@ -1,0 +1,196 @@
+"""What the server API takes and answers; the OpenAPI document is made from these types."""
+
+from typing import Annotated, Any
+
+from msgspec import UNSET, Meta, Raw, Struct, UnsetType
+
+from app.codes import ErrorCode
+
+RoomName = Annotated[str, Meta(min_length=1, description="e.g. `chat:lobby`", examples=["chat:lobby"])]
+User = Annotated[str, Meta(min_length=1, max_length=255, examples=["ann"])]
+Key = Annotated[str, Meta(min_length=1, max_length=128, description="A repetition publishes nothing (P4).")]
+ConflationKey = Annotated[str, Meta(min_length=1, max_length=64, description="For `slow_consumer = conflate`.")]
+Rooms = Annotated[list[RoomName], Meta(min_length=1, max_length=1000)]
+
+#: Commands of one batch.
+MAX_BATCH = 1000
+
+
+class Publish(Struct, forbid_unknown_fields=True):
+    """One publication. `data` is any JSON value; it reaches clients as it stands here."""
+
+    room: RoomName
+    data: Raw
+    idempotency_key: Key | None = None
+    key: ConflationKey | None = None
+    tags: dict[str, str] | None = None
+
+
+class Broadcast(Struct, forbid_unknown_fields=True):
+    """The same data to many rooms; an idempotency key holds for each room by itself."""
+
+    rooms: Rooms
+    data: Raw
+    idempotency_key: Key | None = None
+    key: ConflationKey | None = None
+    tags: dict[str, str] | None = None
+
+
+class SendToUser(Struct, forbid_unknown_fields=True):
+    """A message to every session of a user, at most once; it arrives in the room `#` and the user."""
+
+    user: User
+    data: Raw
+
+
+class Disconnect(Struct, forbid_unknown_fields=True):
+    """Ends a user's sessions, or one of them: close 3503, or 3011 with `reconnect`."""
+
+    user: User
+    session: str | None = None
+    reconnect: bool = False
+
+
+class Command(Struct, forbid_unknown_fields=True):
+    """One command of a batch: exactly one of the fields."""
+
+    publish: Publish | None = None
+    broadcast: Broadcast | None = None
+    send_to_user: SendToUser | None = None
+    disconnect: Disconnect | None = None
+
+
+class Batch(Struct, forbid_unknown_fields=True):
+    """Commands that are carried out in order; one that fails does not stop the others."""
+
+    commands: Annotated[list[Command], Meta(max_length=MAX_BATCH)]
+
+
+class Presence(Struct, forbid_unknown_fields=True):
+    """Who is in a room."""
+
+    room: RoomName
+
+
+class Since(Struct, forbid_unknown_fields=True):
+    """A position."""
+
+    epoch: str
+    offset: Annotated[int, Meta(ge=0)]
+
+
+class History(Struct, forbid_unknown_fields=True):
+    """A room's publications."""
+
+    room: RoomName
+    limit: Annotated[int, Meta(ge=0)] | None = None
+    since: Since | None = None
+    reverse: bool = False
+
+
+class Ticket(Struct, forbid_unknown_fields=True):
+    """Whom a one-time ticket lets in. `ttl`: seconds that the session may last; absent: for ever."""
+
+    user: User
+    rooms: list[str] = []
+    publish: list[str] = []
+    ttl: Annotated[float, Meta(gt=0, le=10**9)] | None = None
+
+
+class Problem(Struct):
+    """An error of the catalogue in `docs/protocol.md`; `temporary`: the same request may succeed later."""
+
+    code: int
+    reason: str
+    temporary: bool
+
+    @classmethod
+    def of(cls, error: ErrorCode, reason: str) -> "Problem":
+        return cls(error.code, reason, error.temporary)
+
+
+class ErrorBody(Struct):
+    """What every failure answers."""
+
+    error: Problem
+
+
+class Published(Struct):
+    """Where the publication stands; `""` and 0 in a room without history."""
+
+    epoch: str
+    offset: int
+
+
+class RoomResult(Struct, omit_defaults=True):
+    """One room of a broadcast: a position or an error."""
+
+    room: str
+    epoch: str | UnsetType = UNSET
+    offset: int | UnsetType = UNSET
+    error: Problem | UnsetType = UNSET
+
+
+class Broadcasted(Struct):
+    """In the order of the rooms asked for."""
+
+    results: list[RoomResult]
+
+
+class Done(Struct):
+    """Carried out; there is nothing to tell."""
+
+
+class Outcome(Struct, omit_defaults=True):
+    """One command of a batch: what it would have answered alone."""
+
+    publish: Published | UnsetType = UNSET
+    broadcast: Broadcasted | UnsetType = UNSET
+    send_to_user: Done | UnsetType = UNSET
+    disconnect: Done | UnsetType = UNSET
+    error: Problem | UnsetType = UNSET
+
+
+class Outcomes(Struct):
+    """In the order of the commands."""
+
+    results: list[Outcome]
+
+
+class RoomCount(Struct):
+    """A room and how many sessions are in it, on all nodes that answered."""
+
+    room: str
+    members: int
+
+
+class RoomList(Struct):
+    """The largest rooms first. `nodes`: how many workers have answered in time."""
+
+    rooms: list[RoomCount]
+    nodes: int
+
+
+class TicketIssued(Struct):
+    """To be used once, as `/ws?ticket=...`, within `expires_in` seconds."""
+
+    ticket: str
+    expires_in: float
+
+
+#: An example request for each type, by its name; tests send them.
+EXAMPLES: dict[str, Any] = {
+    "Publish": {"room": "chat:lobby", "data": {"text": "hello"}, "idempotency_key": "order-4711"},
+    "Broadcast": {"rooms": ["chat:lobby", "chat:news"], "data": {"text": "hello, all"}},
+    "Batch": {
+        "commands": [
+            {"publish": {"room": "chat:lobby", "data": 1}},
+            {"send_to_user": {"user": "ann", "data": "ding"}},
+        ]
+    },
+    "SendToUser": {"user": "ann", "data": {"mail": 3}},
+    "Disconnect": {"user": "ann", "reconnect": False},
+    "Presence": {"room": "chat:lobby"},
+    "History": {"room": "chat:lobby", "limit": 10},
+    "Ticket": {"user": "ann", "rooms": ["chat:*"], "publish": ["chat:*"], "ttl": 3600},
+}

@@ -1,0 +1,47 @@
+"""The Autobahn suite against an echo application on our WebSocket protocol: no case may fail."""
+
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.autobahn import fuzzing_client, run_cases
+from tests.support.hosted import Pod, eventually
+from tests.support.parts import require
+
+
+@pytest.fixture(scope="module")
+def wstest() -> Path:
+    return fuzzing_client(require("autobahn"))
+
+
+@pytest.fixture(scope="module")
+def echo_url() -> Iterator[str]:
+    """Group 9 sends messages of 16 MB."""
+    with Pod(app="tests.support.echo_app:app", CARILLON_MAX_MESSAGE_BYTES=str(20 * 2**20)) as pod:
+        eventually(lambda: socket.create_connection(("127.0.0.1", pod.port)).close() or True)
+        yield f"ws://127.0.0.1:{pod.port}"
+
+
+#: Strict would be: the echo of a message that came right before a violation (the application answers in a task of its
+#: own, later), and invalid UTF-8 found in the midst of a message (it is checked when the message is complete).
+NOT_STRICT = {"3.2", "3.3", "3.4", "4.1.3", "4.1.4", "4.2.3", "4.2.4", "5.15", "6.4.1", "6.4.2", "6.4.3", "6.4.4"}
+
+
+def assert_all_pass(verdicts: dict[str, str], at_least: int) -> None:
+    assert len(verdicts) >= at_least
+    assert {case: verdict for case, verdict in verdicts.items() if verdict == "FAILED"} == {}
+    assert {case for case, verdict in verdicts.items() if verdict == "NON-STRICT"} <= NOT_STRICT
+
+
+@pytest.mark.timeout(420)
+def test_framing_fragments_utf8_and_closing(wstest: Path, echo_url: str, tmp_path: Path) -> None:
+    cases = [f"{group}.*" for group in (1, 2, 3, 4, 5, 6, 7, 10)]
+    assert_all_pass(run_cases(wstest, echo_url, cases, tmp_path, timeout=120), at_least=247)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(900)
+def test_limits_and_performance(wstest: Path, echo_url: str, tmp_path: Path) -> None:
+    assert_all_pass(run_cases(wstest, echo_url, ["9.*"], tmp_path, timeout=600), at_least=54)
