@@ -18,7 +18,7 @@ from app.gateway.hook_calls import HookCalls
 from app.http import api, demo, errors, health, metrics, openapi, websocket
 from app.http.hook_dependencies import HookDependencies
 from app.http.ports import PortGate
-from app.http.request_counts import RequestCounts
+from app.http.requests import RequestCount
 from app.server.pod import own_slot
 from app.server.pulse import Pulse
 from app.settings import Settings, load
@@ -57,7 +57,7 @@ def create_app(settings: Settings | None = None, *, hooks: object = hooks) -> Fa
     if settings.dev:
         app.include_router(demo.router)
         app.mount("/static/demo", demo.static)
-    app.add_middleware(RequestCounts)
+    app.add_middleware(RequestCount)
     if settings.allowed_origins:
         app.add_middleware(
             CORSMiddleware, allow_origins=settings.allowed_origins, allow_methods=["*"], allow_headers=["*"]

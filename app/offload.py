@@ -12,13 +12,16 @@ from contextvars import ContextVar
 from typing import Any, ParamSpec, TypeVar
 
 from app.codes import INTERNAL, TOO_MANY_REQUESTS, CommandError
-from app.offload_process import LENGTH, OffloadError
+from app.offload_process import BEGINS, LENGTH, OffloadError
 from app.settings import Settings
 from app.telemetry import metrics, multiprocess
 from app.telemetry.counters import Counters
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+#: How long a process may take to start and to import the function's module, in seconds.
+START_TIMEOUT = 30.0
 
 _pool: ContextVar["OffloadPool"] = ContextVar("carillon_offload_pool")
 
@@ -79,13 +82,16 @@ class OffloadPool:
         """Sends the request to an idle process. One that does not answer properly is ended, and with it the call."""
         process: Process | None = None
         try:
-            async with asyncio.timeout(self._timeout):
+            timer = asyncio.timeout(START_TIMEOUT)
+            async with timer:
                 process = await self._process()
-                reply = await _exchange(process, request)
+                await _send(process, request)
+                timer.reschedule(asyncio.get_running_loop().time() + self._timeout)
+                reply = await _receive(process)
         except TimeoutError:
             raise TimeoutError(f"{_name(function)} took longer than {self._timeout} s in its process") from None
         except (asyncio.IncompleteReadError, OSError):
-            raise OffloadError(f"the process of {_name(function)} ended before it answered") from None
+            raise OffloadError(f"the process of {_name(function)} could not start, or ended too early") from None
         else:
             self._idle.append(process)
             process = None
@@ -121,12 +127,18 @@ class OffloadPool:
         await asyncio.gather(*(self._end(process) for process in tuple(self._processes)))
 
 
-async def _exchange(process: Process, request: bytes) -> bytes:
+async def _send(process: Process, request: bytes) -> None:
+    """Returns when the function begins."""
     assert process.stdin is not None
     assert process.stdout is not None
     process.stdin.write(LENGTH.pack(len(request)))
     process.stdin.write(request)
     await process.stdin.drain()
+    await process.stdout.readexactly(len(BEGINS))
+
+
+async def _receive(process: Process) -> bytes:
+    assert process.stdout is not None
     (length,) = LENGTH.unpack(await process.stdout.readexactly(LENGTH.size))
     return await process.stdout.readexactly(length)
 

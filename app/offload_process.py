@@ -13,6 +13,8 @@ from typing import BinaryIO
 
 #: Before each request and reply: the length of its pickle.
 LENGTH = struct.Struct("!Q")
+#: Before each reply, when the function has been found, its module imported: from now on its time counts.
+BEGINS = b"\1"
 PR_SET_PDEATHSIG = 1  # prctl(2)
 
 
@@ -29,7 +31,7 @@ def main() -> None:
     calls: queue.SimpleQueue[bytes] = queue.SimpleQueue()
     threading.Thread(target=_read, args=(requests, calls), daemon=True).start()
     while True:
-        reply = answer(calls.get())
+        reply = answer(calls.get(), replies)
         replies.write(LENGTH.pack(len(reply)))
         replies.write(reply)
         replies.flush()
@@ -50,10 +52,14 @@ def _read(requests: BinaryIO, calls: "queue.SimpleQueue[bytes]") -> None:
     os._exit(0)
 
 
-def answer(request: bytes) -> bytes:
-    """The pickled (whether it returned, its result or exception)."""
+def answer(request: bytes, replies: BinaryIO) -> bytes:
+    """The pickled (whether it returned, its result or exception). Says BEGINS in between."""
     try:
-        function, args, kwargs = pickle.loads(request)
+        try:
+            function, args, kwargs = pickle.loads(request)
+        finally:
+            replies.write(BEGINS)
+            replies.flush()
         result = function(*args, **kwargs)
     except BaseException as error:
         return _failure(error)

@@ -160,7 +160,7 @@ class Settings(BaseSettings):
         description="The broker: `memory://` (one process only), `redis://[user:password@]host:port[/db]`, "
         "`rediss://...?ca=FILE`, `redis+sentinel://h:p,h:p/master`, `redis+cluster://h:p,h:p`; `valkey` is an alias.",
     )
-    pod_name: str = option("", "What `welcome.node` begins with; empty: the host name, which in Kubernetes is the pod's.")
+    pod_name: str = option("", "What `welcome.node` begins with; empty: the host name, in Kubernetes the pod's.")
     key_prefix: str = option("carillon:", "Separates deployments that share a Redis; starts every key and channel.")
     public_port: int = option(8000, "Port of what clients reach (N7).", gt=0, le=65_535)
     internal_port: int = option(

@@ -1,14 +1,12 @@
 """The server API under `/api`: what a backend does to rooms and users, with a key in `X-API-Key`."""
 
 import asyncio
-import hmac
 import time
 from collections.abc import Awaitable, Callable
-from typing import Annotated, Any, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 from fastapi import APIRouter, Depends, Request, Response
-from fastapi.security import APIKeyHeader
 from msgspec import Struct
 
 from app import codes
@@ -17,27 +15,18 @@ from app.codes import CommandError
 from app.gateway.gateway import Gateway
 from app.gateway.naming import options_of
 from app.http import api_types as types
-from app.http.errors import answer, bad_request
+from app.http.api_keys import require_api_key
+from app.http.body import Call, read
+from app.http.errors import Failure, Problem
 from app.http.openapi import request_body, response
 
-Takes = TypeVar("Takes", bound=Struct)
+Takes = TypeVar("Takes", bound=Call)
 Gives = TypeVar("Gives", bound=Struct)
 
 #: Publications of one broadcast that are under way at once.
 BROADCAST_AT_ONCE = 50
 
-_header = APIKeyHeader(name="X-API-Key", auto_error=False, description="One of `CARILLON_API_KEYS`.")
-
-
-def _require_key(request: Request, key: Annotated[str | None, Depends(_header)]) -> None:
-    """Compares with every key, each in constant time. Without configured keys nobody gets in."""
-    given = (key or "").encode()
-    keys = [known.get_secret_value().encode() for known in _gateway(request).settings.api_keys]
-    if not sum(hmac.compare_digest(given, known) for known in keys):
-        raise CommandError(codes.UNAUTHORIZED, "X-API-Key is missing or wrong")
-
-
-router = APIRouter(prefix="/api", tags=["server API"], dependencies=[Depends(_require_key)])
+router = APIRouter(prefix="/api", tags=["server API"], dependencies=[Depends(require_api_key)])
 
 
 def _gateway(request: Request) -> Gateway:
@@ -45,33 +34,19 @@ def _gateway(request: Request) -> Gateway:
     return gateway
 
 
-async def _read(request: Request, kind: type[Takes]) -> Takes:
-    """The request's body. Raises CommandError 106 above `max_body_bytes`, before more is kept, and 107."""
-    limit = _gateway(request).settings.max_body_bytes
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > limit:
-            _gateway(request).counters.limit_hits["max_body_bytes"] += 1
-            raise CommandError(codes.LIMIT_EXCEEDED, f"a body may have {limit} bytes")
-    try:
-        body.decode()  # the decoder does not look into `data`
-        return msgspec.json.decode(body, type=kind)
-    except RecursionError:
-        bad_request("the body is nested too deeply")
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        bad_request(str(error))
+def _answer(body: Struct) -> Response:
+    return Response(msgspec.json.encode(body), media_type="application/json")
 
 
 _FAILURES: dict[int | str, dict[str, Any]] = {
-    400: response(types.ErrorBody, "The body is malformed (107)"),
-    401: response(types.ErrorBody, "No key, or a wrong one (101)"),
-    403: response(types.ErrorBody, "The room belongs to a user (103)"),
-    404: response(types.ErrorBody, "The room's prefix names no namespace (102)"),
-    413: response(types.ErrorBody, "The body or the data is too large (106)"),
-    429: response(types.ErrorBody, "Too much is under way (111); see Retry-After"),
-    501: response(types.ErrorBody, "The feature is off here (108)"),
-    503: response(types.ErrorBody, "The broker did not answer, the outcome is unknown (100); see Retry-After"),
+    400: response(Failure, "The body is malformed (107)"),
+    401: response(Failure, "No key, or a wrong one (101)"),
+    403: response(Failure, "The room belongs to a user, or no keys are configured (103)"),
+    404: response(Failure, "The room's prefix names no namespace (102), or the feature is off here (108)"),
+    408: response(Failure, "The body did not arrive in time (107)"),
+    413: response(Failure, "The body or the data is too large (106)"),
+    429: response(Failure, "Too much is under way (111); see Retry-After"),
+    503: response(Failure, "The broker did not answer, the outcome is unknown (100); see Retry-After"),
 }
 
 
@@ -85,7 +60,7 @@ def _route(
 
     def register(action: Action[Takes, Gives]) -> Action[Takes, Gives]:
         async def endpoint(request: Request) -> Response:
-            return answer(await action(_gateway(request), await _read(request, takes)))
+            return _answer(await action(_gateway(request), await read(request, takes, nested=takes is types.Batch)))
 
         router.add_api_route(
             path,
@@ -123,10 +98,17 @@ async def broadcast(gateway: Gateway, wanted: types.Broadcast) -> types.Broadcas
         async with gate:
             try:
                 done = await publish(
-                    gateway, types.Publish(room, wanted.data, wanted.idempotency_key, wanted.key, wanted.tags)
+                    gateway,
+                    types.Publish(
+                        room=room,
+                        data=wanted.data,
+                        idempotency_key=wanted.idempotency_key,
+                        key=wanted.key,
+                        tags=wanted.tags,
+                    ),
                 )
             except CommandError as error:
-                return types.RoomResult(room, error=types.Problem.of(error.error, error.reason))
+                return types.RoomResult(room, error=Problem.of(error))
         return types.RoomResult(room, epoch=done.epoch, offset=done.offset)
 
     return types.Broadcasted(list(await asyncio.gather(*map(one, wanted.rooms))))
@@ -161,10 +143,10 @@ async def _carry_out(gateway: Gateway, command: types.Command) -> types.Outcome:
     named = [name for name in _ACTIONS if getattr(command, name) is not None]
     try:
         if len(named) != 1:
-            bad_request(f"a command has exactly one of {', '.join(_ACTIONS)}")
+            raise CommandError(codes.BAD_REQUEST, f"a command has exactly one of {', '.join(_ACTIONS)}")
         return types.Outcome(**{named[0]: await _ACTIONS[named[0]](gateway, getattr(command, named[0]))})
     except CommandError as error:
-        return types.Outcome(error=types.Problem.of(error.error, error.reason))
+        return types.Outcome(error=Problem.of(error))
 
 
 @_route("/presence", types.Presence, types.Done, "Who is in a room (not available yet)")
@@ -196,4 +178,4 @@ async def rooms(request: Request) -> Response:
     """Asks every node; meant for people, not for programs that ask often. At most 1,000 rooms of each node."""
     counts, nodes = await _gateway(request).rooms()
     largest = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-    return answer(types.RoomList([types.RoomCount(room, members) for room, members in largest], nodes))
+    return _answer(types.RoomList([types.RoomCount(room, members) for room, members in largest], nodes))

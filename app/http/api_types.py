@@ -4,9 +4,17 @@ from typing import Annotated, Any
 
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
-from app.codes import ErrorCode
+from app.http.body import Call
+from app.http.errors import Problem
 
-RoomName = Annotated[str, Meta(min_length=1, description="e.g. `chat:lobby`", examples=["chat:lobby"])]
+RoomName = Annotated[
+    str,
+    Meta(
+        min_length=1,
+        description="Namespace, colon, name; without spaces, braces and control characters.",
+        examples=["chat:lobby"],
+    ),
+]
 User = Annotated[str, Meta(min_length=1, max_length=255, examples=["ann"])]
 Key = Annotated[str, Meta(min_length=1, max_length=128, description="A repetition publishes nothing (P4).")]
 ConflationKey = Annotated[str, Meta(min_length=1, max_length=64, description="For `slow_consumer = conflate`.")]
@@ -16,7 +24,7 @@ Rooms = Annotated[list[RoomName], Meta(min_length=1, max_length=1000)]
 MAX_BATCH = 1000
 
 
-class Publish(Struct, forbid_unknown_fields=True):
+class Publish(Call):
     """One publication. `data` is any JSON value; it reaches clients as it stands here."""
 
     room: RoomName
@@ -26,7 +34,7 @@ class Publish(Struct, forbid_unknown_fields=True):
     tags: dict[str, str] | None = None
 
 
-class Broadcast(Struct, forbid_unknown_fields=True):
+class Broadcast(Call):
     """The same data to many rooms; an idempotency key holds for each room by itself."""
 
     rooms: Rooms
@@ -36,14 +44,14 @@ class Broadcast(Struct, forbid_unknown_fields=True):
     tags: dict[str, str] | None = None
 
 
-class SendToUser(Struct, forbid_unknown_fields=True):
+class SendToUser(Call):
     """A message to every session of a user, at most once; it arrives in the room `#` and the user."""
 
     user: User
     data: Raw
 
 
-class Disconnect(Struct, forbid_unknown_fields=True):
+class Disconnect(Call):
     """Ends a user's sessions, or one of them: close 3503, or 3011 with `reconnect`."""
 
     user: User
@@ -51,7 +59,7 @@ class Disconnect(Struct, forbid_unknown_fields=True):
     reconnect: bool = False
 
 
-class Command(Struct, forbid_unknown_fields=True):
+class Command(Call):
     """One command of a batch: exactly one of the fields."""
 
     publish: Publish | None = None
@@ -60,13 +68,13 @@ class Command(Struct, forbid_unknown_fields=True):
     disconnect: Disconnect | None = None
 
 
-class Batch(Struct, forbid_unknown_fields=True):
+class Batch(Call):
     """Commands that are carried out in order; one that fails does not stop the others."""
 
     commands: Annotated[list[Command], Meta(max_length=MAX_BATCH)]
 
 
-class Presence(Struct, forbid_unknown_fields=True):
+class Presence(Call):
     """Who is in a room."""
 
     room: RoomName
@@ -79,7 +87,7 @@ class Since(Struct, forbid_unknown_fields=True):
     offset: Annotated[int, Meta(ge=0)]
 
 
-class History(Struct, forbid_unknown_fields=True):
+class History(Call):
     """A room's publications."""
 
     room: RoomName
@@ -88,31 +96,13 @@ class History(Struct, forbid_unknown_fields=True):
     reverse: bool = False
 
 
-class Ticket(Struct, forbid_unknown_fields=True):
+class Ticket(Call):
     """Whom a one-time ticket lets in. `ttl`: seconds that the session may last; absent: for ever."""
 
     user: User
-    rooms: list[str] = []
-    publish: list[str] = []
+    rooms: tuple[str, ...] = ()
+    publish: tuple[str, ...] = ()
     ttl: Annotated[float, Meta(gt=0, le=10**9)] | None = None
-
-
-class Problem(Struct):
-    """An error of the catalogue in `docs/protocol.md`; `temporary`: the same request may succeed later."""
-
-    code: int
-    reason: str
-    temporary: bool
-
-    @classmethod
-    def of(cls, error: ErrorCode, reason: str) -> "Problem":
-        return cls(error.code, reason, error.temporary)
-
-
-class ErrorBody(Struct):
-    """What every failure answers."""
-
-    error: Problem
 
 
 class Published(Struct):

@@ -1,8 +1,7 @@
 """The body of an API call: read within its bounds, and decoded strictly."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from functools import lru_cache
+from functools import cache
 from typing import Any, TypeVar
 
 import msgspec
@@ -40,14 +39,10 @@ _Fields = dict[Name, Raw]
 _NestedFields = dict[Name, list[dict[Name, dict[Name, Raw]]]]
 
 
-def body(kind: type[T], *, nested: bool = False) -> Callable[[Request], Awaitable[T]]:
-    """A FastAPI dependency that gives the body as a `kind`. `nested`: it is a list of commands (see `decode`)."""
-
-    async def decoded(request: Request) -> T:
-        gateway: Gateway = request.app.state.gateway
-        return decode(await _read(request, gateway), kind, nested=nested)
-
-    return decoded
+async def read(request: Request, kind: type[T], *, nested: bool = False) -> T:
+    """The body as a `kind`. `nested`: it is a list of commands (see `decode`). Raises CommandError 106, 107."""
+    gateway: Gateway = request.app.state.gateway
+    return decode(await _read(request, gateway), kind, nested=nested)
 
 
 async def _read(request: Request, gateway: Gateway) -> bytes:
@@ -71,7 +66,7 @@ async def _read(request: Request, gateway: Gateway) -> bytes:
 def decode(data: bytes, kind: type[T], *, nested: bool = False) -> T:
     """The call that `data` is. Raises CommandError 107 with the place of what is wrong."""
     try:
-        call = _decoder(kind).decode(data)
+        call: T = _decoder(kind).decode(data)
         fields = _decoder(_NestedFields if nested else _Fields).decode(data)
     except msgspec.DecodeError as error:
         raise CommandError(codes.BAD_REQUEST, f"body: {error}") from None
@@ -83,7 +78,7 @@ def decode(data: bytes, kind: type[T], *, nested: bool = False) -> T:
     return call
 
 
-@lru_cache(maxsize=None)
+@cache
 def _decoder(kind: Any) -> msgspec.json.Decoder[Any]:
     return msgspec.json.Decoder(kind, dec_hook=_name)
 

@@ -7,14 +7,14 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from msgspec import Struct
 
-from app.http import api_types
+from app.http import api_types, errors
 from app.http.api_types import EXAMPLES
 
 REF = "#/components/schemas/{name}"
 
 _TYPES = [
     value
-    for value in vars(api_types).values()
+    for value in (*vars(api_types).values(), errors.Failure)
     if isinstance(value, type) and issubclass(value, Struct)
     if value is not Struct
 ]

@@ -1,0 +1,142 @@
+"""The server API: what each call does, and what it answers to what cannot be."""
+
+from typing import Any
+
+import httpx
+import pytest
+from fastapi import FastAPI
+
+from app.http.api_types import EXAMPLES
+
+
+async def post(api: httpx.AsyncClient, path: str, body: Any, status: int = 200, **options: Any) -> Any:
+    answer = await api.post(f"/api/{path}", json=body, **options)
+    assert answer.status_code == status, answer.text
+    return answer.json()
+
+
+def code(answer: Any) -> int:
+    return int(answer["error"]["code"])
+
+
+async def test_publish_answers_the_position(api: httpx.AsyncClient) -> None:
+    """P1: none in a room without history."""
+    assert await post(api, "publish", {"room": "chat:x", "data": None}) == {"epoch": "", "offset": 0}
+
+
+async def test_a_repeated_key_publishes_nothing_and_other_data_is_refused(api: httpx.AsyncClient) -> None:
+    """P4: the same value, however it is written."""
+    first = await post(api, "publish", {"room": "chat:x", "data": {"a": 1, "b": 2}, "idempotency_key": "k"})
+    assert await post(api, "publish", {"room": "chat:x", "data": {"b": 2, "a": 1}, "idempotency_key": "k"}) == first
+    other = {"room": "chat:x", "data": 3, "idempotency_key": "k"}
+    assert code(await post(api, "publish", other, status=400)) == 107
+
+
+@pytest.mark.parametrize(
+    ("room", "status", "expected"),
+    [("nobody:x", 404, 102), ("#ann", 403, 103), ("a b", 400, 107), ("a{b}", 400, 107), ("\x00", 400, 107)],
+)
+async def test_a_room_that_cannot_be(api: httpx.AsyncClient, room: str, status: int, expected: int) -> None:
+    assert code(await post(api, "publish", {"room": room, "data": 1}, status=status)) == expected
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"no json",
+        b"[]",
+        b"{}",
+        b'{"room": 1, "data": 1}',
+        b'{"room": "chat:x"}',
+        b'{"room": "chat:x", "data": 1, "more": 2}',
+        b'{"room": "chat:x", "data": 1, "data": 2}',
+        b'{"room": "chat:x", "data": 1e999}',
+        b'{"room": "chat:x", "data": 123456789012345678901234567890}',
+        b'{"room": "chat:x", "data": NaN}',
+        b'{"room": "chat:x", "data": "\xff"}',
+        b'{"room": "chat:x", "data": "\\ud800"}',
+        b'{"room": "chat:x", "data": ' + b"[" * 65 + b"]" * 65 + b"}",
+        b'{"room": "chat:x", "data": ' + b"[" * 4000 + b"]" * 4000 + b"}",
+    ],
+    ids=lambda body: repr(body[:50]),
+)
+async def test_a_malformed_body_is_a_bad_request(api: httpx.AsyncClient, body: bytes) -> None:
+    answer = await api.post("/api/publish", content=body)
+    assert (answer.status_code, code(answer.json())) == (400, 107)
+
+
+async def test_too_much_is_refused_before_it_is_kept(api: httpx.AsyncClient) -> None:
+    async def endless() -> Any:
+        for _ in range(1000):
+            yield b" " * 1000
+
+    answer = await api.post("/api/publish", content=endless())
+    assert (answer.status_code, code(answer.json())) == (413, 106)
+
+
+@pytest.mark.parametrize("key", [None, "", "wrong", "a-key-of-the-tests-onl", "ä"])
+async def test_without_a_key_nobody_gets_in(api: httpx.AsyncClient, key: str | None) -> None:
+    api.headers.pop("X-API-Key")
+    headers = {} if key is None else {"X-API-Key": key.encode("latin-1")}
+    assert code(await post(api, "publish", {"room": "chat:x", "data": 1}, 401, headers=headers)) == 101
+
+
+async def test_broadcast_tells_of_each_room(api: httpx.AsyncClient) -> None:
+    answer = await post(api, "broadcast", {"rooms": ["chat:a", "nobody:b", "chat:c"], "data": 1})
+    assert [result["room"] for result in answer["results"]] == ["chat:a", "nobody:b", "chat:c"]
+    assert [result.get("error", {}).get("code") for result in answer["results"]] == [None, 102, None]
+
+
+async def test_one_failing_command_of_a_batch_does_not_stop_the_others(api: httpx.AsyncClient) -> None:
+    commands = [
+        {"publish": {"room": "nobody:x", "data": 1}},
+        {},
+        {"publish": {"room": "chat:x", "data": 1}, "disconnect": {"user": "ann"}},
+        {"publish": {"room": "chat:x", "data": 1}},
+        {"broadcast": {"rooms": ["chat:x"], "data": 1}},
+        {"send_to_user": {"user": "ann", "data": 1}},
+        {"disconnect": {"user": "ann"}},
+    ]
+    results = (await post(api, "batch", {"commands": commands}))["results"]
+    assert [result["error"]["code"] for result in results[:3]] == [102, 107, 107]
+    assert [next(iter(result)) for result in results[3:]] == ["publish", "broadcast", "send_to_user", "disconnect"]
+
+
+@pytest.mark.parametrize("path", ["presence", "history"])
+async def test_what_is_not_available_yet_says_so(api: httpx.AsyncClient, path: str) -> None:
+    assert code(await post(api, path, {"room": "chat:x"}, status=404)) == 108
+    assert code(await post(api, path, {"room": "nobody:x"}, status=404)) == 102
+
+
+async def test_a_ticket_is_good_once(api: httpx.AsyncClient, app: FastAPI) -> None:
+    issued = await post(api, "tickets", {"user": "ann", "rooms": ["chat:*"], "ttl": 60})
+    assert issued["expires_in"] == 60
+    claims = await app.state.gateway.tickets.redeem(issued["ticket"])
+    assert (claims.user, claims.rooms, claims.publish) == ("ann", ("chat:*",), ())
+    assert await app.state.gateway.tickets.redeem(issued["ticket"]) is None
+
+
+async def test_rooms_asks_every_node(api: httpx.AsyncClient) -> None:
+    assert (await api.get("/api/rooms")).json() == {"rooms": [], "nodes": 1}
+
+
+@pytest.mark.parametrize("name", sorted(EXAMPLES))
+async def test_the_examples_of_the_documentation_are_understood(api: httpx.AsyncClient, name: str) -> None:
+    document = (await api.get("/openapi.json")).json()
+    path = next(
+        path
+        for path, item in document["paths"].items()
+        if item.get("post", {}).get("requestBody", {}).get("content", {}).get("application/json", {}).get("schema")
+        == {"$ref": f"#/components/schemas/{name}"}
+    )
+    answer = await api.post(path, json=EXAMPLES[name])
+    assert answer.status_code == 200 or code(answer.json()) == 108, answer.text
+
+
+async def test_requests_are_counted_by_route_never_by_path(api: httpx.AsyncClient) -> None:
+    await api.post("/api/publish", json={})
+    await api.get("/api/secret-of-a-client")
+    text = (await api.get("/metrics")).text
+    assert 'carillon_http_requests_total{route="/api/publish",status="400"}' in text
+    assert "secret-of-a-client" not in text
