@@ -11,7 +11,9 @@ from fastapi.requests import HTTPConnection
 from starlette.testclient import TestClient as StarletteClient
 from starlette.testclient import WebSocketDenialResponse
 
+from app import codes
 from app.auth.tokens import sign
+from app.codes import CommandError
 from app.gateway.client import Client
 from app.testing import TestGateway, UpgradeRefused
 
@@ -100,11 +102,20 @@ async def test_a_dependency_refuses_the_upgrade_with_its_status() -> None:
         raise HTTPException(402, "pay first", headers={"X-Price": "1"})
 
     async with TestGateway(depending_on(paid)) as node:
-        with pytest.raises(UpgradeRefused, match=r'402 {"detail":"pay first"}') as refused:
+        with pytest.raises(UpgradeRefused, match=r'402 .*"reason":"pay first"') as refused:
             await node.open()
         assert refused.value.headers["x-price"] == "1"
         assert len(node.gateway.registry) == 0
         assert node.gateway.counters.upgrades_refused == {"hook": 1}
+
+
+async def test_a_dependency_refuses_with_an_error_of_the_catalogue() -> None:
+    async def moderated() -> None:
+        raise CommandError(codes.PERMISSION_DENIED, "not on Sundays")
+
+    async with TestGateway(depending_on(moderated)) as node:
+        with pytest.raises(UpgradeRefused, match=r'403 .*"reason":"not on Sundays"'):
+            await node.open()
 
 
 async def test_a_dependency_that_fails_refuses_the_upgrade() -> None:
@@ -173,4 +184,4 @@ def test_on_any_asgi_server_dependencies_work_the_same() -> None:
             client.websocket_connect("/ws", headers={"User-Agent": "bad"}),
         ):
             pass
-        assert (denied.value.status_code, denied.value.json()) == (402, {"detail": "pay first"})
+        assert (denied.value.status_code, denied.value.json()["error"]["reason"]) == (402, "pay first")
