@@ -93,6 +93,9 @@ def server(folder: Path, *options: str, password: str = "", program: str | None 
     """A server, not started yet, without persistence unless the options say so."""
     (port,) = free_ports(1)
     command = [program or servers.valkey(), "--port", str(port), "--bind", HOST, "--dir", str(folder), "--save", ""]
+    # Files of several servers in one folder must not meet.
+    command += ["--dbfilename", f"{port}.rdb", "--appenddirname", f"aof-{port}"]
+    command += ["--repl-diskless-sync-delay", "0"]  # else a first replica waits five seconds for a second one
     if password:
         command += ["--requirepass", password]
     return Server(folder, port, [*command, *options], password=password)
