@@ -1,6 +1,7 @@
 """One timer wheel for every connection of a node: no timer and no task of their own."""
 
 import asyncio
+import math
 from typing import Protocol
 
 #: Seconds between two turns; a deadline fires at most this much late.
@@ -24,8 +25,10 @@ class TimerWheel:
         self._turned = 0
 
     def set(self, item: Timed, at: float) -> None:
-        """Moves the item to `at`; there is no second entry."""
+        """Moves the item to `at`; there is no second entry. Infinity: never."""
         self.remove(item)
+        if at == math.inf:
+            return
         item.slot = max(int(at / self._tick) + 1, self._turned + 1)
         self._slots.setdefault(item.slot, set()).add(item)
 

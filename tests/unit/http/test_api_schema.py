@@ -11,7 +11,7 @@ from app.main import create_app
 from app.settings import load
 from tests.unit.http.conftest import KEY
 
-CALLS = "publish broadcast batch send_to_user disconnect presence history tickets".split()
+CALLS = ["publish", "broadcast", "batch", "send_to_user", "disconnect", "presence", "history", "tickets"]
 
 
 @pytest.fixture(scope="module")

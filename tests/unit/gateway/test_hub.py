@@ -1,0 +1,380 @@
+"""Rooms of one node: who gets what, in which order, and what they are told when something is left out."""
+
+import asyncio
+from typing import Any
+
+import pytest
+from msgspec import Raw
+
+from app.broker.base import BrokerUnavailable, History, Position
+from app.wire.plain import MSGPACK
+from app.wire.publication import Publication as Envelope
+from app.wire.publication import pack
+from tests.support.in_process import Node, Peer
+from tests.support.waiting import until
+
+HISTORY = {"history_size": 10}
+
+
+def offsets(peer: Peer, room: str) -> list[int]:
+    return [event["offset"] for event in peer.of_type("message") if event["room"] == room]
+
+
+def hear(node: Node, room: str, offset: int, data: int, epoch: str = "e", session: str | None = None) -> None:
+    """As if the broker had delivered it."""
+    envelope = pack(Envelope(Raw(str(data).encode()), "somebody", session))
+    node.gateway.publication(room, Position(epoch, offset), envelope)
+
+
+class TestSharing:
+    async def test_members_of_a_format_share_one_frame(self) -> None:
+        """Invariant 3: encoded once, framed once."""
+        async with Node() as node:
+            peers = [await node.connect(f"u{n}", "chat:x") for n in range(3)]
+            await node.gateway.publish("chat:x", {"n": 1})
+            await node.settled()
+            frames = {id(peer.connection.sent[-1]) for peer in peers}
+            assert len(frames) == 1
+
+    async def test_json_and_msgpack_say_the_same(self) -> None:
+        async with Node() as node:
+            text = await node.connect("text", "chat:x")
+            binary = node.open(format=MSGPACK)
+            await node.gateway.admit(binary.session, text.session.authenticated())
+            room = node.settings.namespace_of("chat:x")
+            assert room is not None
+            await node.gateway.hub.join(binary.session, "chat:x", room, lambda _: None)
+            await node.gateway.publish("chat:x", {"a": [1, 2.5, None, "ä"]}, tags={"t": "1"})
+            await node.settled()
+            assert binary.of_type("message") == text.of_type("message")
+
+    async def test_a_connection_without_raw_writes_gets_the_same(self) -> None:
+        """Invariant 10."""
+        async with Node() as node:
+            fast, portable = await node.connect("a", "chat:x"), await node.connect("b", "chat:x", fast=False)
+            await node.gateway.publish("chat:x", 1)
+            await node.settled()
+            assert portable.of_type("message") == fast.of_type("message")
+
+
+class TestEcho:
+    @pytest.mark.parametrize("options", [{}, HISTORY])
+    async def test_with_echo_a_publisher_hears_itself(self, options: dict[str, Any]) -> None:
+        async with Node(namespaces={"chat": {"echo": True, **options}}) as node:
+            ann = await node.connect("ann", "chat:x")
+            await ann.ask("publish", room="chat:x", data=1)
+            await until(lambda: ann.data("chat:x") == [1], "the echo")
+
+    async def test_without_echo_the_next_message_tells_what_was_left_out(self) -> None:
+        """O2, in a room without history."""
+        async with Node() as node:
+            ann, bob = await node.connect("ann", "chat:x"), await node.connect("bob", "chat:x")
+            for _ in range(2):
+                await ann.ask("publish", room="chat:x", data="own")
+            await bob.ask("publish", room="chat:x", data="other")
+            await until(lambda: ann.data("chat:x"), "bob's publication")
+            assert [(event["data"], event.get("skipped")) for event in ann.of_type("message")] == [("other", 2)]
+            await bob.ask("publish", room="chat:x", data="more")
+            await until(lambda: len(ann.data("chat:x")) == 2, "bob's second")
+            assert "skipped" not in ann.of_type("message")[-1]
+
+    async def test_with_history_a_publisher_hears_its_own_position(self) -> None:
+        """O2."""
+        async with Node(namespaces={"chat": HISTORY}) as node:
+            ann, bob = await node.connect("ann", "chat:x"), await node.connect("bob", "chat:x")
+            await ann.ask("publish", room="chat:x", data=1)
+            await until(lambda: ann.of_type("message"), "the position")
+            assert ann.of_type("message") == [{"type": "message", "room": "chat:x", "offset": 1}]
+            await until(lambda: bob.data("chat:x") == [1], "bob hears it")
+
+    async def test_another_device_of_the_publisher_hears_it(self) -> None:
+        async with Node() as node:
+            phone, laptop = await node.connect("ann", "chat:x"), await node.connect("ann", "chat:x")
+            await phone.ask("publish", room="chat:x", data=1)
+            await until(lambda: laptop.data("chat:x") == [1], "the other device")
+            assert not phone.data("chat:x")
+
+
+class TestPositions:
+    async def test_a_repetition_is_dropped_and_a_jump_is_told(self) -> None:
+        """Invariant 1: never a silent gap."""
+        async with Node(namespaces={"chat": HISTORY}) as node:
+            ann = await node.connect("ann", "chat:x")
+            room = node.gateway.hub.rooms["chat:x"]
+            assert room.top is not None
+            epoch = room.top.epoch
+            for offset in (1, 2, 2, 1, 3):
+                hear(node, "chat:x", offset, offset, epoch)
+            assert offsets(ann, "chat:x") == [1, 2, 3]
+            hear(node, "chat:x", 5, 5, epoch)
+            assert [event["type"] for event in ann.events[-2:]] == ["insufficient", "message"]
+
+    async def test_a_new_epoch_is_told(self) -> None:
+        async with Node(namespaces={"chat": HISTORY}) as node:
+            ann = await node.connect("ann", "chat:x")
+            hear(node, "chat:x", 1, 1, "another epoch")
+            assert [event["type"] for event in ann.events[-2:]] == ["insufficient", "message"]
+
+    async def test_after_a_loss_of_the_broker_members_are_told_once(self) -> None:
+        """P1."""
+        async with Node() as node:
+            ann = await node.connect("ann", "chat:x")
+            node.gateway.restored(["chat:x", "chat:unknown"])
+            assert ann.of_type("insufficient") == [{"type": "insufficient", "room": "chat:x"}]
+
+
+class SlowBroker:
+    """Wraps a node's broker: confirmations, positions and farewells wait until the test lets them go."""
+
+    def __init__(self, node: Node) -> None:
+        self._broker = node.broker
+        self.gates = {name: asyncio.Event() for name in ("subscribe", "position", "unsubscribe")}
+        self.asked: list[tuple[str, str]] = []
+        self.fails = False
+        for name in self.gates:
+            setattr(node.broker, name, self._held(name, getattr(node.broker, name)))
+
+    def _held(self, name: str, real: Any) -> Any:
+        async def held(room: str, *rest: Any) -> Any:
+            self.asked.append((name, room))
+            result = await real(room, *rest)  # read first: the answer is old when it arrives
+            await self.gates[name].wait()
+            if self.fails:
+                raise BrokerUnavailable("the broker is away")
+            return result
+
+        return held
+
+    def let_go(self, *names: str) -> None:
+        for name in names:
+            self.gates[name].set()
+
+
+class TestJoining:
+    """R1: what is published while somebody joins comes exactly once, after the reply."""
+
+    async def test_publications_between_confirmation_and_position(self) -> None:
+        async with Node(namespaces={"chat": HISTORY}) as node:
+            slow = SlowBroker(node)
+            ann = await node.connect("ann")
+            ann.send({"type": "subscribe", "room": "chat:x", "id": 1})
+            slow.let_go("subscribe")
+            await until(lambda: ("position", "chat:x") in slow.asked, "the position is read")
+            await node.gateway.publish("chat:x", 1)
+            await node.gateway.publish("chat:x", 2)
+            slow.let_go("position")
+            reply = await ann.reply(1)
+            await node.gateway.publish("chat:x", 3)
+            await until(lambda: 3 in ann.data("chat:x"), "the last one")
+            assert offsets(ann, "chat:x") == list(range(reply["offset"] + 1, 4))
+            kinds = [event["type"] for event in ann.events]
+            assert kinds.index("ok") < kinds.index("message")
+
+    async def test_a_position_ahead_of_what_the_node_has_heard(self) -> None:
+        """The same publications must not come again when the node hears them late."""
+        async with Node(namespaces={"chat": HISTORY}) as node:
+            first = await node.connect("first", "chat:x")
+            room = node.gateway.hub.rooms["chat:x"]
+            assert room.top is not None
+            epoch = room.top.epoch
+
+            async def ahead(name: str, history: History) -> Position:
+                return Position(epoch, 2)
+
+            node.broker.position = ahead  # type: ignore[method-assign]
+            late = await node.connect("late", "chat:x")
+            for offset in (1, 2, 3, 4):
+                hear(node, "chat:x", offset, offset, epoch)
+            assert offsets(first, "chat:x") == [1, 2, 3, 4]
+            assert offsets(late, "chat:x") == [3, 4]
+            assert not room.late
+
+    async def test_a_broker_that_fails_leaves_no_room_behind_and_the_next_try_works(self) -> None:
+        async with Node() as node:
+            slow = SlowBroker(node)
+            slow.let_go("subscribe", "unsubscribe")
+            slow.fails = True
+            ann = await node.connect("ann")
+            reply = await ann.ask("subscribe", room="chat:x")
+            assert (reply["code"], reply["temporary"]) == (100, True)
+            slow.fails = False
+            assert (await ann.ask("subscribe", room="chat:x"))["type"] == "ok"
+            await ann.ask("unsubscribe", room="chat:x")
+            await until(lambda: not node.gateway.hub.rooms, "the room goes")
+
+    async def test_joining_while_the_node_leaves_waits_for_the_leaving(self) -> None:
+        async with Node() as node:
+            slow = SlowBroker(node)
+            slow.let_go("subscribe")
+            ann = await node.connect("ann", "chat:x")
+            await ann.ask("unsubscribe", room="chat:x")
+            await until(lambda: ("unsubscribe", "chat:x") in slow.asked, "the node leaves")
+            ann.send({"type": "subscribe", "room": "chat:x", "id": 9})
+            assert slow.asked.count(("subscribe", "chat:x")) == 1
+            slow.let_go("unsubscribe")
+            assert (await ann.reply(9))["type"] == "ok"
+            assert slow.asked.count(("subscribe", "chat:x")) == 2
+            await node.gateway.publish("chat:x", "heard")
+            await until(lambda: ann.data("chat:x") == ["heard"], "the room is heard again")
+
+    async def test_the_room_stays_subscribed_for_a_while(self) -> None:
+        async with Node(unsubscribe_delay=60) as node:
+            slow = SlowBroker(node)
+            slow.let_go("subscribe", "unsubscribe")
+            ann = await node.connect("ann", "chat:x")
+            await ann.ask("unsubscribe", room="chat:x")
+            await ann.ask("subscribe", room="chat:x")
+            assert [name for name, _ in slow.asked] == ["subscribe"]
+
+    async def test_many_join_one_room_with_one_subscription(self) -> None:
+        async with Node() as node:
+            slow = SlowBroker(node)
+            peers = [await node.connect(f"u{n}") for n in range(20)]
+            for peer in peers:
+                peer.send({"type": "subscribe", "room": "chat:x", "id": 1})
+            slow.let_go("subscribe")
+            for peer in peers:
+                assert (await peer.reply(1))["type"] == "ok"
+            assert slow.asked == [("subscribe", "chat:x")]
+
+
+class TestSlowMembers:
+    @pytest.mark.parametrize("policy", ["disconnect", "drop_oldest", "conflate"])
+    async def test_others_do_not_notice(self, policy: str) -> None:
+        async with Node(namespaces={"chat": {"slow_consumer": policy}}, outbox_bytes=2000) as node:
+            stalled, other = await node.connect("s", "chat:x"), await node.connect("o", "chat:x")
+            stalled.stop_reading(after=2)
+            for number in range(50):
+                await node.gateway.publish("chat:x", [number, "x" * 100], key="k")
+            await until(lambda: len(other.data("chat:x")) == 50, "the other hears all")
+            if policy == "disconnect":
+                assert stalled.connection.closed == (3008, "slow")
+                assert node.gateway.counters.slow_consumers["disconnect"] == 1
+                return
+            assert stalled.session.outbox is not None
+            assert stalled.session.outbox.size <= 2000
+            assert node.gateway.counters.skipped[policy] > 30
+            stalled.read_again()
+            await node.gateway.publish("chat:x", [50, "end"])
+            await until(lambda: stalled.data("chat:x")[-1] == [50, "end"], "the end")
+            expected = 0
+            for event in stalled.of_type("message"):
+                expected += event.get("skipped", 0)
+                assert event["data"][0] == expected
+                expected += 1
+            assert not node.gateway.slow
+
+    async def test_a_member_that_pauses_within_a_pass_gets_its_frame_once_and_the_rest_too(self) -> None:
+        """O5."""
+        async with Node() as node:
+            peers = [await node.connect(f"u{n}", "chat:x") for n in range(5)]
+            peers[2].stop_reading(after=1)
+            await node.gateway.publish("chat:x", 1)
+            await node.settled()
+            assert [peer.data("chat:x") for peer in peers] == [[1]] * 5
+            await node.gateway.publish("chat:x", 2)
+            await node.settled()
+            assert [peer.data("chat:x") for peer in peers] == [[1, 2], [1, 2], [1], [1, 2], [1, 2]]
+            peers[2].read_again()
+            assert peers[2].data("chat:x") == [1, 2]
+
+    async def test_leaving_a_room_takes_its_queued_publications_along(self) -> None:
+        """O3."""
+        async with Node() as node:
+            ann = await node.connect("ann", "chat:x", "chat:y")
+            ann.stop_reading()
+            await node.gateway.publish("chat:x", "unwanted")
+            await node.gateway.publish("chat:y", "wanted")
+            await node.settled()
+            ann.send({"type": "unsubscribe", "room": "chat:x", "id": 5})
+            ann.read_again()
+            assert (ann.data("chat:x"), ann.data("chat:y")) == ([], ["wanted"])
+            assert ann.events[-1]["id"] == 5
+
+
+class TestWindows:
+    async def test_publications_of_a_window_leave_as_one_write(self) -> None:
+        """O4."""
+        async with Node(namespaces={"chat": {"coalesce_ms": 20}}) as node:
+            ann = await node.connect("ann", "chat:x")
+            before = len(ann.connection.sent)
+            for number in range(5):
+                await node.gateway.publish("chat:x", number)
+            await until(lambda: ann.data("chat:x") == [0, 1, 2, 3, 4], "the window's end")
+            assert len(ann.connection.sent) == before + 1
+
+    async def test_control_messages_of_the_room_end_the_window(self) -> None:
+        """O4: nothing after the reply to unsubscribe, nothing old after the reply to subscribe."""
+        async with Node(namespaces={"chat": {"coalesce_ms": 1000}}) as node:
+            ann, bob = await node.connect("ann", "chat:x"), await node.connect("bob")
+            await node.gateway.publish("chat:x", 1)
+            await node.settled()
+            assert not ann.data("chat:x")
+            await bob.ask("subscribe", room="chat:x")
+            assert ann.data("chat:x") == [1]
+            assert not bob.data("chat:x")
+            await node.gateway.publish("chat:x", 2)
+            await node.settled()
+            await ann.ask("unsubscribe", room="chat:x")
+            assert ann.data("chat:x") == [1, 2]
+            assert ann.events[-1]["type"] == "ok"
+
+    async def test_conflation_keeps_the_newest_of_a_key_and_tells(self) -> None:
+        async with Node(namespaces={"chat": {"conflate_ms": 20}}) as node:
+            ann = await node.connect("ann", "chat:x")
+            for number, key in enumerate(["a", "b", "a", None, "b", "a"]):
+                await node.gateway.publish("chat:x", number, key=key)
+            await until(lambda: 5 in ann.data("chat:x"), "the window's end")
+            got = [(event["data"], event.get("skipped", 0)) for event in ann.of_type("message")]
+            assert got == [(3, 3), (4, 0), (5, 0)]
+
+    async def test_a_large_room_is_served_in_chunks_and_in_order(self) -> None:
+        """O5: the next publication waits for the last chunk; who leaves in between hears nothing after the reply."""
+        async with Node(fanout_chunk=2) as node:
+            peers = [await node.connect(f"u{n}", "chat:x") for n in range(7)]
+            loop = asyncio.get_running_loop()
+            hear_all = asyncio.Event()
+            for number in (1, 2):
+                hear(node, "chat:x", 0, number, "")
+            served = [peer for peer in peers if peer.data("chat:x")]
+            assert len(served) == 2
+            leaver = next(peer for peer in peers if peer not in served)
+            leaver.send({"type": "unsubscribe", "room": "chat:x", "id": 3})
+            assert leaver.events[-1]["id"] == 3
+            loop.call_soon(hear_all.set)
+            await hear_all.wait()
+            await until(lambda: all(peer.data("chat:x") == [1, 2] for peer in peers), "all chunks")
+            assert leaver.events[-1]["id"] == 3
+
+
+class TestUsers:
+    async def test_a_message_reaches_all_sessions_of_a_user(self) -> None:
+        async with Node() as node:
+            mine = [await node.connect("ann") for _ in range(3)]
+            other = await node.connect("bob")
+            await node.gateway.send_to_user("ann", {"mail": 1})
+            await node.settled()
+            for peer in mine:
+                assert peer.of_type("message") == [{"type": "message", "room": "#ann", "data": {"mail": 1}}]
+            assert not other.of_type("message")
+
+    async def test_a_user_is_disconnected_wholly_or_by_session(self) -> None:
+        async with Node() as node:
+            one, two, other = [await node.connect(user) for user in ("ann", "ann", "bob")]
+            await node.gateway.disconnect("ann", session=one.session.id, reconnect=True)
+            await node.settled()
+            assert (one.connection.closed, two.connection.closed) == ((3011, "force reconnect"), None)
+            await node.gateway.disconnect("ann")
+            await node.settled()
+            assert two.connection.closed == (3503, "force disconnect")
+            assert other.connection.closed is None
+
+    async def test_what_a_newer_release_says_is_left_alone(self) -> None:
+        """P6."""
+        async with Node() as node:
+            ann = await node.connect("ann", "chat:x")
+            node.gateway.control(b"9[]")
+            node.gateway.control(b"1nonsense")
+            node.gateway.publication("chat:x", Position("", 0), b"9[1]")
+            await node.settled()
+            assert not ann.of_type("message")

@@ -1,0 +1,140 @@
+"""The parser: RFC 6455 section 5, however the bytes arrive."""
+
+import os
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from app.wire.frames import BINARY, CLOSE, CONTINUATION, FIN, PING, PONG, TEXT, close_payload, framed
+from app.wire.parser import FrameParser, Violation, read_close
+
+MAX = 70_000
+
+
+def masked(opcode: int, payload: bytes, *, final: bool = True, first: int = 0, mask: bytes | None = None) -> bytes:
+    """One frame as a client sends it."""
+    mask = os.urandom(4) if mask is None else mask
+    head = bytes([(FIN if final else 0) | first | opcode])
+    size = len(payload)
+    if size < 126:
+        head += bytes([0x80 | size])
+    elif size < 65_536:
+        head += bytes([0x80 | 126]) + size.to_bytes(2, "big")
+    else:
+        head += bytes([0x80 | 127]) + size.to_bytes(8, "big")
+    return head + mask + bytes(byte ^ mask[index % 4] for index, byte in enumerate(payload))
+
+
+def read(chunks: Sequence[bytes], max_size: int = MAX) -> list[tuple[int, bytes]]:
+    parser = FrameParser(max_size)
+    return [message for chunk in chunks for message in parser.feed(chunk)]
+
+
+def violation(data: bytes, max_size: int = MAX) -> int:
+    with pytest.raises(Violation) as broken:
+        read([data], max_size)
+    return broken.value.close.code
+
+
+messages = st.one_of(
+    st.tuples(st.just(TEXT), st.text(max_size=300).map(str.encode)),
+    st.tuples(st.just(BINARY), st.binary(max_size=300)),
+    st.tuples(st.sampled_from([PING, PONG]), st.binary(max_size=125)),
+)
+
+
+@settings(max_examples=200)
+@given(st.lists(messages, max_size=6), st.data())
+def test_any_chop_of_any_messages_gives_the_same(sent: list[tuple[int, bytes]], data: st.DataObject) -> None:
+    stream = b"".join(masked(opcode, payload) for opcode, payload in sent)
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=8)))
+    chunks = [stream[a:b] for a, b in zip([0, *cuts], [*cuts, len(stream)], strict=True)]
+    assert read(chunks) == sent
+
+
+@given(st.text(max_size=100).map(str.encode), st.data())
+def test_fragments_are_joined_with_control_frames_between_them(text: bytes, data: st.DataObject) -> None:
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(text)), min_size=1, max_size=5)))
+    parts = [text[a:b] for a, b in zip([0, *cuts], [*cuts, len(text)], strict=True)]
+    stream = masked(TEXT, parts[0], final=False)
+    for part in parts[1:-1]:
+        stream += masked(PING, b"!") + masked(CONTINUATION, part, final=False)
+    stream += masked(CONTINUATION, parts[-1])
+    assert [message for message in read([stream]) if message[0] == TEXT] == [(TEXT, text)]
+
+
+@settings(max_examples=300)
+@given(st.lists(st.binary(max_size=40), max_size=5))
+def test_any_bytes_give_messages_or_a_violation(chunks: list[bytes]) -> None:
+    try:
+        for opcode, payload in read(chunks, max_size=100):
+            assert opcode in (TEXT, BINARY, CLOSE, PING, PONG)
+            assert len(payload) <= 125
+    except Violation as broken:
+        assert broken.close.code in (1002, 1007, 1009)  # noqa: PT017 - it need not be raised
+
+
+@pytest.mark.parametrize("size", [0, 1, 125, 126, 65_535, 65_536])
+def test_every_form_of_length(size: int) -> None:
+    payload = b"x" * size
+    assert read([masked(BINARY, payload)]) == [(BINARY, payload)]
+    assert framed(BINARY, payload).endswith(payload)
+
+
+@pytest.mark.parametrize(
+    ("data", "code"),
+    [
+        (framed(TEXT, b"not masked"), 1002),
+        (masked(TEXT, b"", first=0x40), 1002),
+        (masked(TEXT, b"", first=0x10), 1002),
+        (masked(0x3, b""), 1002),
+        (masked(0xB, b""), 1002),
+        (masked(CONTINUATION, b""), 1002),
+        (masked(TEXT, b"a", final=False) + masked(TEXT, b"b"), 1002),
+        (masked(PING, b"", final=False), 1002),
+        (masked(PING, b"x" * 126), 1002),
+        (masked(TEXT, b"\xff"), 1007),
+        (masked(TEXT, b"\xc3", final=False) + masked(CONTINUATION, b"x"), 1007),
+        (masked(BINARY, b"x" * (MAX + 1)), 1009),
+        (b"\x82\xff" + (2**62).to_bytes(8, "big"), 1009),
+    ],
+)
+def test_what_breaks_the_rules_ends_with_its_code(data: bytes, code: int) -> None:
+    assert violation(data) == code
+
+
+def test_a_size_is_refused_from_the_head_alone_also_over_fragments() -> None:
+    assert violation(b"\x82\xfe\xff\xff", max_size=1000) == 1009
+    fragments = masked(BINARY, b"x" * 600, final=False) + masked(CONTINUATION, b"x" * 600)[:4]
+    assert violation(fragments, max_size=1000) == 1009
+
+
+def test_endless_empty_fragments_take_no_memory() -> None:
+    parser = FrameParser(1000)
+    stream = masked(TEXT, b"", final=False) + masked(CONTINUATION, b"", final=False) * 10_000
+    assert list(parser.feed(stream)) == []
+    assert parser._message is not None
+    assert len(parser._message) == 0
+
+
+@pytest.mark.parametrize(
+    ("payload", "expected"),
+    [(b"", (1005, "")), (close_payload(1000, "bye"), (1000, "bye")), (close_payload(4999, "ä"), (4999, "ä"))],
+)
+def test_close_frames(payload: bytes, expected: tuple[int, str]) -> None:
+    assert read_close(payload) == expected
+
+
+@pytest.mark.parametrize(
+    "payload", [b"\x03", *(close_payload(code, "") for code in (0, 999, 1004, 1005, 1006, 2999, 5000))]
+)
+def test_close_codes_that_must_not_be_sent(payload: bytes) -> None:
+    with pytest.raises(Violation):
+        read_close(payload)
+
+
+def test_a_long_reason_is_cut_at_a_character() -> None:
+    assert len(close_payload(1000, "ä" * 100)) <= 125
+    assert close_payload(1000, "ä" * 100)[2:].decode() == "ä" * 61
