@@ -44,7 +44,8 @@ class PortableConnection:
         finally:
             reader.cancel()
             writer.cancel()
-            await asyncio.gather(reader, writer, return_exceptions=True)
+            # Not gather(): it loses the message by which anyio, under a test client, knows its own cancellation.
+            await asyncio.wait((reader, writer))
             receiver.lost(self._close[0] if self._close is not None else code)
 
     async def _read(self, receiver: Receiver) -> int:
