@@ -29,6 +29,9 @@ Uncomment what you need; a hook that is not defined costs nothing. Each is an `a
         publication.data["text"] = publication.data["text"].strip()
         publication.tags["author"] = client.user
 
+    def user_agent(connection: HTTPConnection) -> str:
+        return connection.headers.get("user-agent", "")
+
     # Answers the client's `rpc`, with any JSON value. Dependencies are FastAPI's, resolved once, at connect.
     async def on_rpc(client: Client, method: str, data: Any, agent: Annotated[str, Depends(user_agent)]) -> Any:
         match method:
@@ -41,9 +44,6 @@ Uncomment what you need; a hook that is not defined costs nothing. Each is an `a
     # Exactly once for each client that `on_connect` let in, after all else of it. `code` is the close code.
     async def on_disconnect(client: Client, code: int) -> None:
         client.log.info("bye", code=code)
-
-    def user_agent(connection: HTTPConnection) -> str:
-        return connection.headers.get("user-agent", "")
 
 A hook that raises anything but CommandError and Disconnect, or takes longer than `hook_timeout`, hurts its own client
 only: error 100 (in `on_connect`: close 3004). `docs/hooks.md` says the rest, and how to test hooks.
