@@ -26,6 +26,10 @@ Gives = TypeVar("Gives", bound=Struct)
 #: Publications of one broadcast that are under way at once.
 BROADCAST_AT_ONCE = 50
 
+#: A broadcast or a batch begins no step after so many seconds, so that one that meets a dead broker ends (each step
+#: takes `broker_timeout` at most).
+CALL_TIMEOUT = 10.0
+
 router = APIRouter(prefix="/api", tags=["server API"], dependencies=[Depends(require_api_key)])
 
 
@@ -93,10 +97,12 @@ async def publish(gateway: Gateway, wanted: types.Publish) -> types.Published:
 @_route("/broadcast", types.Broadcast, types.Broadcasted, "Publish to many rooms")
 async def broadcast(gateway: Gateway, wanted: types.Broadcast) -> types.Broadcasted:
     gate = asyncio.Semaphore(BROADCAST_AT_ONCE)
+    deadline = gateway.now() + CALL_TIMEOUT
 
     async def one(room: str) -> types.RoomResult:
         async with gate:
             try:
+                _check(gateway, deadline)
                 done = await publish(
                     gateway,
                     types.Publish(
@@ -108,7 +114,7 @@ async def broadcast(gateway: Gateway, wanted: types.Broadcast) -> types.Broadcas
                     ),
                 )
             except CommandError as error:
-                return types.RoomResult(room, error=Problem.of(error))
+                return types.RoomResult(room, error=_noted(gateway, error))
         return types.RoomResult(room, epoch=done.epoch, offset=done.offset)
 
     return types.Broadcasted(list(await asyncio.gather(*map(one, wanted.rooms))))
@@ -136,17 +142,31 @@ _ACTIONS: dict[str, Callable[[Gateway, Any], Awaitable[Any]]] = {
 
 @_route("/batch", types.Batch, types.Outcomes, "Several commands at once")
 async def batch(gateway: Gateway, wanted: types.Batch) -> types.Outcomes:
-    return types.Outcomes([await _carry_out(gateway, command) for command in wanted.commands])
+    deadline = gateway.now() + CALL_TIMEOUT
+    return types.Outcomes([await _carry_out(gateway, command, deadline) for command in wanted.commands])
 
 
-async def _carry_out(gateway: Gateway, command: types.Command) -> types.Outcome:
+async def _carry_out(gateway: Gateway, command: types.Command, deadline: float) -> types.Outcome:
     named = [name for name in _ACTIONS if getattr(command, name) is not None]
     try:
+        _check(gateway, deadline)
         if len(named) != 1:
             raise CommandError(codes.BAD_REQUEST, f"a command has exactly one of {', '.join(_ACTIONS)}")
         return types.Outcome(**{named[0]: await _ACTIONS[named[0]](gateway, getattr(command, named[0]))})
     except CommandError as error:
-        return types.Outcome(error=Problem.of(error))
+        return types.Outcome(error=_noted(gateway, error))
+
+
+def _check(gateway: Gateway, deadline: float) -> None:
+    """Raises CommandError 100 when the time of a call is over."""
+    if gateway.now() >= deadline:
+        raise CommandError(codes.INTERNAL, "not tried: the call took too long")
+
+
+def _noted(gateway: Gateway, error: CommandError) -> Problem:
+    """The error of one part of a call; that of a whole call is counted where it is answered."""
+    gateway.counters.errors[error.error.code] += 1
+    return Problem.of(error)
 
 
 @_route("/presence", types.Presence, types.Done, "Who is in a room (not available yet)")
@@ -165,7 +185,8 @@ async def history(gateway: Gateway, wanted: types.History) -> types.Done:
 async def tickets(gateway: Gateway, wanted: types.Ticket) -> types.TicketIssued:
     expires_at = None if wanted.ttl is None else time.time() + wanted.ttl
     claims = Claims.shared(wanted.user, expires_at, wanted.rooms, wanted.publish)
-    return types.TicketIssued(await gateway.tickets.issue(claims), gateway.settings.ticket_ttl)
+    usable = gateway.settings.ticket_ttl if wanted.ttl is None else min(wanted.ttl, gateway.settings.ticket_ttl)
+    return types.TicketIssued(await gateway.tickets.issue(claims), usable)
 
 
 @router.get(

@@ -18,6 +18,10 @@ RoomName = Annotated[
 User = Annotated[str, Meta(min_length=1, max_length=255, examples=["ann"])]
 Key = Annotated[str, Meta(min_length=1, max_length=128, description="A repetition publishes nothing (P4).")]
 ConflationKey = Annotated[str, Meta(min_length=1, max_length=64, description="For `slow_consumer = conflate`.")]
+#: Every subscriber gets them, and they are not counted as data: they have to be small.
+Tags = Annotated[
+    dict[Annotated[str, Meta(min_length=1, max_length=64)], Annotated[str, Meta(max_length=256)]], Meta(max_length=16)
+]
 Rooms = Annotated[list[RoomName], Meta(min_length=1, max_length=1000)]
 
 #: Commands of one batch.
@@ -31,7 +35,7 @@ class Publish(Call):
     data: Raw
     idempotency_key: Key | None = None
     key: ConflationKey | None = None
-    tags: dict[str, str] | None = None
+    tags: Tags | None = None
 
 
 class Broadcast(Call):
@@ -41,7 +45,7 @@ class Broadcast(Call):
     data: Raw
     idempotency_key: Key | None = None
     key: ConflationKey | None = None
-    tags: dict[str, str] | None = None
+    tags: Tags | None = None
 
 
 class SendToUser(Call):

@@ -2,7 +2,7 @@
 
 from urllib.parse import urlsplit
 
-_DEFAULT_PORTS = {"http": 80, "ws": 80, "https": 443, "wss": 443}
+_DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
 def origin_allowed(origin: str | None, host: str, allowed: list[str]) -> bool:
@@ -11,15 +11,22 @@ def origin_allowed(origin: str | None, host: str, allowed: list[str]) -> bool:
         return True
     if allowed:
         return origin in allowed
-    parts = urlsplit(origin)
-    try:
-        port = parts.port or _DEFAULT_PORTS.get(parts.scheme)
-    except ValueError:
+    scheme, _, page = origin.partition("://")
+    default = _DEFAULT_PORTS.get(scheme)
+    if default is None:  # `null`, an extension, a file
         return False
     # TLS may end before us, so the scheme of the request is not known: only host and port are compared.
-    asked = urlsplit(f"//{host}")
+    of_page = _host_and_port(page, default)
+    return of_page is not None and of_page == _host_and_port(host, default)
+
+
+def _host_and_port(text: str, default: int) -> tuple[str, int] | None:
+    """None for what is neither in an Origin nor in a Host header; a client can send anything there."""
     try:
-        asked_port = asked.port or _DEFAULT_PORTS.get(parts.scheme)
+        parts = urlsplit(f"//{text}")
+        port = parts.port
     except ValueError:
-        return False
-    return bool(parts.hostname) and (parts.hostname, port) == (asked.hostname, asked_port)
+        return None
+    if not parts.hostname or parts.netloc != text or "@" in text:
+        return None
+    return parts.hostname, default if port is None else port

@@ -1,9 +1,20 @@
 """Which paths are served on which port (N7): clients reach the public one, operators the internal one."""
 
-from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-INTERNAL_PATHS = ("/metrics", "/healthz", "/readyz", "/startupz", "/api", "/docs", "/openapi.json", "/redoc")
+from app.http.errors import not_found
+
+INTERNAL_PATHS = (
+    "/metrics",
+    "/healthz",
+    "/readyz",
+    "/startupz",
+    "/api",
+    "/docs",
+    "/redoc",
+    "/openapi.json",
+    "/asyncapi.json",
+)
 
 
 class PortGate:
@@ -18,10 +29,17 @@ class PortGate:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if self._internal_port and scope["type"] in ("http", "websocket"):
             port = (scope.get("server") or (None, None))[1]
-            if (port == self._internal_port) is not _internal(scope["path"]):
+            if (port == self._internal_port) is not _internal(_routed_path(scope)):
                 await _not_found(scope, receive, send)
                 return
         await self._app(scope, receive, send)
+
+
+def _routed_path(scope: Scope) -> str:
+    """The path as the router will see it. It must be the very same: otherwise one could slip past the gate."""
+    path: str = scope["path"]
+    root: str = scope.get("root_path", "")
+    return path[len(root) :] if root and path.startswith(f"{root}/") else path
 
 
 def _internal(path: str) -> bool:
@@ -29,9 +47,10 @@ def _internal(path: str) -> bool:
 
 
 async def _not_found(scope: Scope, receive: Receive, send: Send) -> None:
+    """The application's own 404: the answer does not tell what is on the other port."""
     if scope["type"] == "websocket":
-        await receive()
-        await send({"type": "websocket.http.response.start", "status": 404, "headers": []})
-        await send({"type": "websocket.http.response.body", "body": b"Not Found"})
-    else:
-        await PlainTextResponse("Not Found", 404)(scope, receive, send)
+        await receive()  # websocket.connect
+        if "websocket.http.response" not in (scope.get("extensions") or {}):
+            await send({"type": "websocket.close"})  # before the handshake: the server answers 403
+            return
+    await not_found()(scope, receive, send)

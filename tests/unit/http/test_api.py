@@ -6,7 +6,11 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
+from app.http import api as calls
 from app.http.api_types import EXAMPLES
+from app.main import create_app
+from app.settings import load
+from tests.unit.http.conftest import KEY
 
 
 async def post(api: httpx.AsyncClient, path: str, body: Any, status: int = 200, **options: Any) -> Any:
@@ -101,6 +105,44 @@ async def test_one_failing_command_of_a_batch_does_not_stop_the_others(api: http
     results = (await post(api, "batch", {"commands": commands}))["results"]
     assert [result["error"]["code"] for result in results[:3]] == [102, 107, 107]
     assert [next(iter(result)) for result in results[3:]] == ["publish", "broadcast", "send_to_user", "disconnect"]
+
+
+async def test_what_did_not_fit_into_the_time_of_a_call_says_so(
+    api: httpx.AsyncClient, app: FastAPI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thousand steps of `broker_timeout` each would hold the call for more than an hour."""
+    monkeypatch.setattr(calls, "CALL_TIMEOUT", 0.0)
+    publishing = {"room": "chat:x", "data": 1}
+    results = (await post(api, "batch", {"commands": [{"publish": publishing}] * 2}))["results"]
+    results += (await post(api, "broadcast", {"rooms": ["chat:x"], "data": 1}))["results"]
+    assert [(code(result), result["error"]["temporary"]) for result in results] == [(100, True)] * 3
+    assert {result["error"]["reason"] for result in results} == {"not tried: the call took too long"}
+    assert app.state.gateway.counters.published == {}
+    assert app.state.gateway.counters.errors == {100: 3}
+
+
+@pytest.mark.parametrize(
+    "tags", [{"t": 1}, {"": "x"}, {"t" * 65: "x"}, {"t": "x" * 257}, dict.fromkeys(map(str, range(17)), "x")]
+)
+async def test_tags_are_few_and_small(api: httpx.AsyncClient, tags: Any) -> None:
+    assert code(await post(api, "publish", {"room": "chat:x", "data": 1, "tags": tags}, status=400)) == 107
+
+
+async def test_without_configured_keys_the_api_is_off() -> None:
+    transport = httpx.ASGITransport(app=create_app(load(internal_port=0, api_keys="")))
+    async with httpx.AsyncClient(transport=transport, base_url="http://here") as api:
+        for key in ("", "x"):
+            answer = await post(api, "publish", {"room": "chat:x", "data": 1}, 403, headers={"X-API-Key": key})
+            assert (code(answer), "CARILLON_API_KEYS" in answer["error"]["reason"]) == (103, True)
+
+
+async def test_every_configured_key_is_good(api: httpx.AsyncClient) -> None:
+    for key in ("another-key-of-the-tests", KEY):
+        await post(api, "publish", {"room": "chat:x", "data": 1}, headers={"X-API-Key": key})
+
+
+async def test_a_ticket_whose_rights_end_sooner_ends_with_them(api: httpx.AsyncClient) -> None:
+    assert (await post(api, "tickets", {"user": "ann", "ttl": 5}))["expires_in"] == 5
 
 
 @pytest.mark.parametrize("path", ["presence", "history"])
