@@ -28,6 +28,8 @@ class Edge:
     internal: Sequence[str]
     #: A built single-page app; empty: none.
     app_dir: str = ""
+    #: The demo's files; empty: the gateway answers for them.
+    demo_dir: str = ""
     #: Networks of load balancers in front, whose X-Forwarded-For is believed.
     trusted: Sequence[str] = ()
     #: Connections and upgrades per second of one client address; None: no limit (A3).
@@ -61,6 +63,7 @@ def _values(edge: Edge, folder: Path) -> dict[str, str]:
         "CARILLON_EDGE_TRUSTED": " ".join(f"set_real_ip_from {network};" for network in edge.trusted),
         "CARILLON_EDGE_RESOLVER": "",
         "CARILLON_EDGE_APP_DIR": _plain(Path(edge.app_dir).resolve() if edge.app_dir else folder / "no-app"),
+        "CARILLON_EDGE_DEMO_DIR": _plain(Path(edge.demo_dir) if edge.demo_dir else folder / "no-demo"),
         "CARILLON_EDGE_LIMIT_KEY": "$binary_remote_addr" if edge.address_limits else '""',
         "CARILLON_EDGE_ADDRESS_CONNECTIONS": str(connections),
         "CARILLON_EDGE_ADDRESS_RATE": str(rate),

@@ -16,6 +16,11 @@ API_KEYS = "CARILLON_API_KEYS"
 GENERATED = "dev-"
 
 
+def is_dev(environ: Mapping[str, str]) -> bool:
+    """Whether the local stack runs in development mode, which is its default (N7)."""
+    return environ.get("CARILLON_DEV", "1").lower() in ("1", "true", "yes", "on", "t", "y")
+
+
 def missing(environ: Mapping[str, str], file: Path) -> dict[str, str]:
     """The secrets that `environ` does not give, from `file`, which is written (mode 0600) where it is not there yet.
 
@@ -23,7 +28,7 @@ def missing(environ: Mapping[str, str], file: Path) -> dict[str, str]:
     names = [name for name in (HMAC_SECRET, API_KEYS) if not environ.get(name) and not environ.get(f"{name}_FILE")]
     if not names:
         return {}
-    if environ.get("CARILLON_DEV", "1").lower() not in ("1", "true", "yes", "on", "t", "y"):
+    if not is_dev(environ):
         raise LocalError(
             f"With CARILLON_DEV off, {' and '.join(names)} must be set: secrets are generated only with it on."
         )

@@ -10,8 +10,10 @@ from local import nginx, probes, servers
 from local.child import Service
 from local.errors import LocalError
 from local.ports import HOST, free_ports
+from local.secrets import is_dev
 
 ROOT = Path(__file__).resolve().parent.parent
+DEMO = ROOT / "app" / "http" / "demo" / "static"
 
 #: Seconds that a pod of the local stack may take for its goodbyes (N5: `make run` drains within 3 s).
 DRAIN_TIMEOUT = "2"
@@ -94,6 +96,7 @@ def plan(
         public=[f"{HOST}:{pod.public_port}" for pod in made],
         internal=[f"{HOST}:{pod.internal_port}" for pod in made],
         app_dir=environ.get("CARILLON_APP_DIR", ""),
+        demo_dir=str(DEMO) if is_dev(environ) else "",
     )
     return Stack(made, redis_url, valkey, _edge(folder, port, adjust_edge(edge), environ) if port else None)
 

@@ -16,6 +16,7 @@ import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import InvalidStatus
 
+from local.stack import DEMO
 from tests.support.stack import STANDIN, Stack, StackFactory
 from tests.support.waiting import until, wait_until
 
@@ -167,7 +168,7 @@ class TestWhatIsPassed:
         "/ws/chat:lobby",
         "/connection/websocket",
         "/emulation",
-        "/static/demo/demo.js",
+        "/static/demo/of-the-gateway.js",
         "/demo/token",
     )
     INTERNAL = (
@@ -316,6 +317,15 @@ def raw(stack: Stack, request: str) -> str:
     with socket.create_connection(("127.0.0.1", stack.port), 5) as connection:
         connection.sendall(request.encode())
         return b"".join(iter(lambda: connection.recv(65_536), b"")).decode()
+
+
+def test_the_demo_is_served_from_disk_in_development_alone(edge: Stack, make_stack: StackFactory) -> None:
+    page = httpx.get(f"{edge.url}/static/demo/demo.css", trust_env=False)
+    assert page.headers["Content-Type"] == "text/css"
+    assert page.content == (DEMO / "demo.css").read_bytes()
+    assert logged(edge, "/static/demo/demo.css")[0]["upstream"] == ""
+    serious = make_stack(pods=1, pod_command=STANDIN, env={"CARILLON_DEV": "0"})
+    assert "pod" in httpx.get(f"{serious.url}/static/demo/demo.css", trust_env=False).json()
 
 
 class TestStreams:
