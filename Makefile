@@ -1,6 +1,6 @@
 # Carillon's commands; `make` alone lists them. Each sets up what it needs in .venv.
 .DEFAULT_GOAL := help
-.PHONY: help run test test-long lint fmt locks clean
+.PHONY: help run test test-long lint fmt docs locks clean
 
 PY := .venv/bin/python
 LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
@@ -29,6 +29,10 @@ fmt: ## Format the code
 	@sh local/venv.sh test
 	$(PY) -m ruff check --fix .
 	$(PY) -m ruff format .
+
+docs: ## Write the generated parts of docs/ anew
+	@sh local/venv.sh test
+	$(PY) docs/generate.py
 
 locks: ## Compile requirements/*.txt anew from pyproject.toml (needs uv)
 	$(LOCK) --group run -o requirements/run.txt

@@ -191,7 +191,6 @@ class Settings(BaseSettings):
         description="Keys of the server API, comma-separated, all valid (N9). Also `CARILLON_API_KEYS_FILE`.",
     )
     ticket_ttl: float = option(60, "How long a one-time ticket may be used.", unit="seconds", gt=0)
-    anonymous: bool = option(False, "Whether a session without credentials is let in, as user `` with no claims.")
     allowed_origins: CommaList = Field(
         default_factory=list,
         description="Origins that browsers may connect from, e.g. `https://example.org`; `*`: any; empty: only the "

@@ -52,6 +52,3 @@ class Claims:
 
     def may_publish(self, room: str) -> bool:
         return matches(self.publish, room)
-
-
-ANONYMOUS = Claims(user="")

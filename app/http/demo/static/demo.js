@@ -28,7 +28,9 @@ carillon.addEventListener("state", ({ detail }) => {
 });
 carillon.addEventListener("welcome", ({ detail }) => {
   node = detail.node;
-  $("node").textContent = node;
+  const [, pod, worker] = node.match(/^(.*)-(\d+)-\w+$/);
+  $("pod").textContent = pod;
+  $("worker").textContent = worker;
   $("session").textContent = detail.session;
   $("connects").textContent = ++connects;
   note(`served by ${node}`);
