@@ -13,6 +13,7 @@ import pytest
 from app import codes, hooks
 from app.auth.tokens import sign
 from app.codes import CommandError, Disconnect
+from app.gateway import hook_calls
 from app.gateway.client import Client
 from app.gateway.hook_calls import ARGUMENTS, BadHooks, HookCalls
 from app.gateway.publishing import Publishing
@@ -396,15 +397,11 @@ def remembering(left: list[tuple[str, int]]) -> object:
     async def on_connect(client: Client) -> bool:
         return client.user != "mallory"
 
-    async def on_rpc(client: Client, method: str, data: Any) -> None:
-        await asyncio.sleep(0)
-        left.append((client.user, 0))
-
     async def on_disconnect(client: Client, code: int) -> None:
         await asyncio.sleep(0)
         left.append((client.user, code))
 
-    return hooking(on_connect=on_connect, on_rpc=on_rpc, on_disconnect=on_disconnect)
+    return hooking(on_connect=on_connect, on_disconnect=on_disconnect)
 
 
 async def test_on_disconnect_runs_once_whoever_ended_it(left: list[tuple[str, int]], remembering: object) -> None:
@@ -429,15 +426,26 @@ async def test_on_disconnect_is_not_for_those_who_were_not_let_in(
     assert left == []
 
 
-async def test_on_disconnect_comes_after_the_command_under_way(
-    left: list[tuple[str, int]], remembering: object
-) -> None:
-    async with TestGateway(remembering) as node:
-        ann = await node.connect("ann")
+async def test_on_disconnect_comes_after_the_command_under_way(left: list[tuple[str, int]]) -> None:
+    goes_on = asyncio.Event()
+
+    async def on_rpc(client: Client, method: str, data: Any) -> None:
+        await goes_on.wait()
+        left.append((client.user, 0))
+
+    async def on_disconnect(client: Client, code: int) -> None:
+        left.append((client.user, code))
+
+    async with TestGateway(hooking(on_rpc=on_rpc, on_disconnect=on_disconnect)) as node:
+        ann, bob = await node.connect("ann"), await node.connect("bob")
         ann.send(b'{"type": "rpc", "method": "x"}')
         await ann.close()
-        await until(lambda: len(left) == 2, "the farewell")
-    assert left == [("ann", 0), ("ann", 1000)]
+        await bob.close()
+        await until(lambda: left, "bob's farewell")
+        assert left == [("bob", 1000)]
+        goes_on.set()
+        await until(lambda: len(left) == 3, "ann's farewell")
+    assert left[1:] == [("ann", 0), ("ann", 1000)]
 
 
 async def test_the_drain_waits_for_on_disconnect(left: list[tuple[str, int]]) -> None:
@@ -477,6 +485,18 @@ async def test_the_end_of_the_node_is_the_end_of_its_sessions(left: list[tuple[s
     assert left == [("ann", 3001)]
 
 
+async def test_the_end_of_the_node_does_not_wait_for_a_client_that_does_not_read(
+    left: list[tuple[str, int]], remembering: object
+) -> None:
+    async with TestGateway(remembering) as node:
+        ann = await node.connect("ann")
+        await ann.subscribe("chat:x")
+        ann.stall()
+        await node.gateway.publish("chat:x", 1)
+        await until(lambda: node.gateway.slow, "an outbox")
+    assert left == [("ann", 3001)]
+
+
 # -- two users at once (H1)
 
 
@@ -494,9 +514,10 @@ class Lines(logging.Handler):
 
 
 @pytest.fixture
-def lines() -> Iterator[list[dict[str, Any]]]:
-    """The log lines of hooks, as structured events."""
+def lines(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[dict[str, Any]]]:
+    """The log lines of hooks, as structured events; what other tests logged within this second does not matter."""
     logs.configure_structlog()
+    monkeypatch.setattr(hook_calls, "log", logs.Limited(logs.get("hooks")))
     handler, logger = Lines(), logging.getLogger("carillon.hooks")
     level = logger.level
     logger.addHandler(handler)
