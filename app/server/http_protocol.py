@@ -3,9 +3,10 @@
 The WebSocket class is made only after the head was parsed, so slow and endless heads have to be met here.
 """
 
+import asyncio
 from asyncio import AbstractEventLoop, Transport
 from http import HTTPStatus
-from typing import Any
+from typing import Any, cast
 
 import httptools
 from uvicorn.config import Config
@@ -59,8 +60,8 @@ class HttpProtocol(HttpToolsProtocol):
             self._received += len(data)
         try:
             self.parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            self._upgrade()
+        except httptools.HttpParserUpgrade as upgrade:
+            self._upgrade(data[upgrade.args[0] :])
         except httptools.HttpParserError:
             if self._refusal is None:
                 self.node.counters.bad_requests += 1
@@ -150,9 +151,12 @@ class HttpProtocol(HttpToolsProtocol):
             )
         self.transport.close()
 
-    def _upgrade(self) -> None:
+    def _upgrade(self, rest: bytes) -> None:
+        """`rest` came right behind the head, from a client that does not wait for the answer."""
         if self._should_upgrade():
             self.handle_websocket_upgrade()
+            if rest:
+                cast("asyncio.Protocol", self.transport.get_protocol()).data_received(rest)
             self.parser = None  # type: ignore[assignment]  # it refers to us, and nobody calls our connection_lost (H4)
         elif self.cycle is not None:  # h2c and the like: answered as plain HTTP, the last on this connection
             self.cycle.keep_alive = False

@@ -23,6 +23,9 @@ from app.wire.parser import FrameParser, Violation, read_close
 #: How long the peer may take to answer a close frame, and to read what is before it, in seconds.
 CLOSE_TIMEOUT = 5.0
 
+#: What is read from a client that has not been answered yet, before reading is paused.
+EARLY_BYTES = 65_536
+
 #: The peer went away without a close frame (RFC 6455 section 7.1.5).
 ABNORMAL = 1006
 
@@ -34,6 +37,7 @@ class WebSocketProtocol(asyncio.Protocol):
         "_close_code",
         "_close_timer",
         "_config",
+        "_early",
         "_parser",
         "_reading_paused",
         "_receiver",
@@ -58,6 +62,8 @@ class WebSocketProtocol(asyncio.Protocol):
         self._parser: FrameParser | None = None
         self._receiver: Receiver | None = None
         self._reading_paused = False
+        #: What came before the handshake was answered.
+        self._early = b""
         #: Set when the closing handshake begins: what the receiver is told at the end.
         self._close_code: int | None = None
         self._close_timer: asyncio.TimerHandle | None = None
@@ -107,7 +113,14 @@ class WebSocketProtocol(asyncio.Protocol):
             self._frames(data)
         elif self._receiver is None:
             self._handshake(data)
-        # else: the client speaks before it was answered, against RFC 6455 section 4.1; what it says is not kept
+        else:
+            self._early_data(data)
+
+    def _early_data(self, data: bytes) -> None:
+        """The client speaks before it was answered: that is kept until it is, up to a bound (RFC 6455 section 4.1)."""
+        self._early += data
+        if len(self._early) > EARLY_BYTES:
+            self.pause_reading()
 
     # -- the handshake
 
@@ -150,6 +163,10 @@ class WebSocketProtocol(asyncio.Protocol):
             self._transport.write(switching_protocols(accept, subprotocol, headers))
             self._parser = FrameParser(self._max_message_bytes())
             self.raw_write = self._transport.write
+            early, self._early = self._early, b""
+            if early:
+                self._frames(early)
+                self.resume_reading()
 
     def _max_message_bytes(self) -> int:
         settings = getattr(self._server_state, "settings", None)

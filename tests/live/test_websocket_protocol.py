@@ -1,0 +1,229 @@
+"""What clients do wrong, against the real worker: the documented answer, nothing in the log, nobody else harmed."""
+
+import asyncio
+import json
+import threading
+from collections.abc import Coroutine, Iterable, Iterator
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+import pytest
+
+from app.wire.frames import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, close_payload, framed
+from tests.support.client import Client
+from tests.support.raw_websocket import RawWebSocket, client_frame
+from tests.support.scrape import sample
+from tests.support.stack import Stack
+from tests.support.waiting import wait_until
+
+T = TypeVar("T")
+
+WEBSOCKET = ("Upgrade: websocket", "Connection: Upgrade")
+VERSION, KEY = "Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    env = {"CARILLON_PING_INTERVAL": "1", "CARILLON_PONG_TIMEOUT": "0.5", "CARILLON_AUTH_TIMEOUT": "3"}
+    with Stack(tmp_path_factory.mktemp("protocol"), pods=1, workers=1, nginx=False, env=env) as shared:
+        yield shared
+
+
+@pytest.fixture
+def raw(stack: Stack) -> Iterator[RawWebSocket]:
+    with RawWebSocket(stack.port) as client:
+        yield client
+
+
+@pytest.fixture(autouse=True)
+def nobody_else_is_harmed_and_nothing_is_logged(stack: Stack) -> Iterator[None]:
+    logged = stack.log("pod-1")
+    with Bystander(stack) as bystander:
+        yield
+        bystander.is_well()
+    lines = [json.loads(line) for line in stack.log("pod-1")[len(logged) :].splitlines()]
+    assert [line for line in lines if line["level"] not in ("info", "debug")] == []
+
+
+class Bystander:
+    """A well-behaved client in a thread and a loop of its own, as the tests here block."""
+
+    def __init__(self, stack: Stack) -> None:
+        self._client = Client(stack.ws_url, token=stack.token("bystander"))
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        self._run(self._client.open())
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._run(self._client.close())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    def is_well(self) -> None:
+        assert self._run(self._client.ask("ping"))["type"] == "pong"
+
+    def _run(self, work: Coroutine[Any, Any, T]) -> T:
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(20)
+
+
+class TestHandshake:
+    @pytest.mark.parametrize(
+        ("lines", "status"),
+        [
+            ((*WEBSOCKET, VERSION), 400),
+            ((*WEBSOCKET, VERSION, "Sec-WebSocket-Key: short"), 400),
+            ((*WEBSOCKET, VERSION, KEY, KEY), 400),
+            ((*WEBSOCKET, KEY), 426),
+            ((*WEBSOCKET, KEY, "Sec-WebSocket-Version: 8"), 426),
+            ((*WEBSOCKET, VERSION, KEY, "Origin: https://elsewhere.example"), 403),
+            ((), 404),
+        ],
+    )
+    def test_a_bad_upgrade_gets_a_proper_answer(self, raw: RawWebSocket, lines: tuple[str, ...], status: int) -> None:
+        assert raw.request(*lines) == status
+
+    def test_an_unknown_path_is_refused(self, raw: RawWebSocket) -> None:
+        assert raw.request(*WEBSOCKET, VERSION, KEY, path="/nowhere") in (403, 404)
+
+    def test_an_empty_subprotocol_is_none(self, raw: RawWebSocket) -> None:
+        raw.upgrade("Sec-WebSocket-Protocol: ")
+        assert "sec-websocket-protocol" not in raw.head
+
+    def test_msgpack_is_chosen_by_subprotocol(self, raw: RawWebSocket) -> None:
+        raw.upgrade("Sec-WebSocket-Protocol: other, carillon.msgpack")
+        assert "sec-websocket-protocol: carillon.msgpack" in raw.head
+        assert raw.frame()[0] == BINARY
+
+    def test_what_comes_in_one_packet_with_the_upgrade_is_not_lost(self, raw: RawWebSocket) -> None:
+        raw.upgrade(after=client_frame(TEXT, b'{"type":"ping","id":5}'))
+        assert json.loads(raw.frame()[1])["type"] == "welcome"
+        assert json.loads(raw.frame()[1]) == {"type": "pong", "id": 5}
+
+
+class TestFraming:
+    @pytest.mark.parametrize(
+        ("data", "code"),
+        [
+            (framed(TEXT, b"{}"), 1002),
+            (client_frame(TEXT, b"{}", reserved=0x40), 1002),
+            (client_frame(0x5, b""), 1002),
+            (client_frame(CONTINUATION, b""), 1002),
+            (client_frame(PING, b"", final=False), 1002),
+            (client_frame(TEXT, b"\xff"), 1007),
+            (b"\x82\xff" + (2**62).to_bytes(8, "big"), 1009),
+            (client_frame(TEXT, b"x" * 40_000, final=False) + client_frame(CONTINUATION, b"x" * 40_000), 1009),
+        ],
+    )
+    def test_a_broken_rule_ends_the_connection_with_its_code(
+        self, stack: Stack, raw: RawWebSocket, data: bytes, code: int
+    ) -> None:
+        before = sample(stack, "carillon_connections_closed_total", code=str(code))
+        raw.upgrade().send(data)
+        assert raw.close_code() == code
+        assert raw.gone()
+        wait_until(lambda: sample(stack, "carillon_connections_closed_total", code=str(code)) > before, "it is counted")
+
+    def test_a_binary_message_on_a_text_session_ends_it_with_goodbye(self, raw: RawWebSocket) -> None:
+        raw.upgrade().send(client_frame(BINARY, b"x"))
+        raw.frame()
+        assert json.loads(raw.frame()[1])["type"] == "goodbye"
+        assert raw.close_code() == 1003
+        raw.send(client_frame(CLOSE, close_payload(1003, "")))
+        assert raw.gone()
+
+    def test_pings_are_answered_between_fragments(self, raw: RawWebSocket) -> None:
+        raw.upgrade()
+        raw.send(client_frame(TEXT, b'{"type":', final=False) + client_frame(PING, b"now"))
+        raw.frame()
+        assert raw.frame() == (PONG, b"now")
+        raw.send(client_frame(CONTINUATION, b'"ping"}'))
+        assert raw.frame()[1] == b'{"type":"pong"}'
+
+    def test_the_closing_handshake_echoes_the_code(self, raw: RawWebSocket) -> None:
+        raw.upgrade().send(client_frame(CLOSE, close_payload(4001, "enough")))
+        assert raw.close_code() == 4001
+        assert raw.gone()
+
+
+class TestSilence:
+    def test_half_a_frame_and_then_nothing_ends_by_the_heartbeat(self, stack: Stack, raw: RawWebSocket) -> None:
+        raw.upgrade().say(json.dumps({"type": "auth", "token": stack.token("half")}))
+        raw.send(client_frame(TEXT, b'{"type":"ping"}')[:7])
+        assert raw.close_code() == 3012
+
+    def test_without_credentials_it_ends(self, raw: RawWebSocket) -> None:
+        raw.upgrade()
+        for _ in range(20):
+            opcode, payload = raw.frame()
+            if opcode == CLOSE:
+                assert payload[:2] == (3502).to_bytes(2, "big")
+                return
+            raw.say('{"type":"pong"}')
+        pytest.fail("it was never closed")
+
+    def test_a_connection_that_breaks_counts_as_abnormal(self, stack: Stack) -> None:
+        before = sample(stack, "carillon_connections_closed_total", code="1006")
+        with RawWebSocket(stack.port) as raw:
+            raw.upgrade()
+        wait_until(lambda: sample(stack, "carillon_connections_closed_total", code="1006") > before, "it is counted")
+
+    def test_a_close_that_is_never_answered_ends_all_the_same(self, stack: Stack, raw: RawWebSocket) -> None:
+        raw.upgrade().say('{"type":"auth","token":"nonsense"}')
+        assert raw.close_code() == 3500
+        assert raw.gone()
+
+
+class TestFloods:
+    """Memory stays where it was."""
+
+    GROWTH = 20_000_000  # bytes
+
+    @pytest.fixture(autouse=True)
+    def memory_stays(self, stack: Stack) -> Iterator[None]:
+        statm = Path(f"/proc/{stack.worker_pids()[0]}/statm")
+        before = int(statm.read_text().split()[1]) * 4096
+        yield
+        assert int(statm.read_text().split()[1]) * 4096 - before < self.GROWTH
+
+    def test_of_empty_fragments(self, raw: RawWebSocket) -> None:
+        raw.upgrade().send(client_frame(TEXT, b"", final=False))
+        for _ in range(50):
+            raw.send(client_frame(CONTINUATION, b"", final=False) * 2000)
+        raw.send(client_frame(CONTINUATION, b'{"type":"ping"}'))
+        while raw.frame()[1] != b'{"type":"pong"}':
+            pass
+
+    def test_of_pings_by_a_client_that_reads_nothing(self, stack: Stack) -> None:
+        with RawWebSocket(stack.port, receive_buffer=4096) as raw:
+            raw.upgrade()
+            assert flood(raw, [client_frame(PING, b"x" * 125) * 500] * 200) in (3012, 3502, BROKEN)
+
+    def test_of_commands(self, raw: RawWebSocket) -> None:
+        raw.upgrade()
+        subscribes = [client_frame(TEXT, b'{"type":"subscribe","room":"chat:x"}') * 100] * 100
+        assert flood(raw, subscribes) in (3013, BROKEN)
+
+    def test_of_subscribes(self, stack: Stack, raw: RawWebSocket) -> None:
+        """Ten thousand: 128 are kept, the others are refused, too many at once end the session."""
+        raw.upgrade(f"Authorization: Bearer {stack.token('greedy')}")
+        rooms = (f'{{"type": "subscribe", "room": "chat:{number}"}}' for number in range(10_000))
+        assert flood(raw, (client_frame(TEXT, room.encode()) for room in rooms)) in (3013, 3008, BROKEN)
+        wait_until(lambda: sample(stack, "carillon_subscriptions") == 0, "its rooms are left")
+
+
+BROKEN = -1
+
+
+def flood(raw: RawWebSocket, chunks: Iterable[bytes]) -> int:
+    """The close code, or BROKEN where the server ended the connection while we were still sending."""
+    try:
+        for chunk in chunks:
+            raw.send(chunk)
+        return raw.close_code()
+    except (ConnectionResetError, BrokenPipeError):
+        return BROKEN

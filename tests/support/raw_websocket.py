@@ -1,0 +1,107 @@
+"""A blocking client that sends any bytes: for what no WebSocket library would send."""
+
+import base64
+import os
+import socket
+from typing import Self
+
+from app.wire.frames import CLOSE, FIN, TEXT
+
+TIMEOUT = 10.0
+
+
+def client_frame(opcode: int, payload: bytes, *, final: bool = True, reserved: int = 0) -> bytes:
+    """A masked frame (RFC 6455 section 5.2)."""
+    mask = os.urandom(4)
+    size = len(payload)
+    length = bytes([0x80 | size]) if size < 126 else bytes([0x80 | 126]) + size.to_bytes(2, "big")
+    body = bytes(byte ^ mask[index % 4] for index, byte in enumerate(payload))
+    return bytes([(FIN if final else 0) | reserved | opcode]) + length + mask + body
+
+
+class RawWebSocket:
+    """`with RawWebSocket(port) as raw: raw.upgrade(); raw.send(b"...")`"""
+
+    def __init__(self, port: int, *, receive_buffer: int = 0) -> None:
+        self._socket = socket.socket()
+        if receive_buffer:
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        self._socket.settimeout(TIMEOUT)
+        self._socket.connect(("127.0.0.1", port))
+        self._buffer = b""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._socket.close()
+
+    def send(self, data: bytes) -> None:
+        self._socket.sendall(data)
+
+    def request(self, *lines: str, path: str = "/ws", after: bytes = b"") -> int:
+        """Sends a request with these header lines, and bytes right behind it; the status of the answer."""
+        head = "\r\n".join([f"GET {path} HTTP/1.1", "Host: 127.0.0.1", *lines])
+        self.send(head.encode("latin-1") + b"\r\n\r\n" + after)
+        return self.status()
+
+    def status(self) -> int:
+        while b"\r\n\r\n" not in self._buffer:
+            self._more()
+        head, _, self._buffer = self._buffer.partition(b"\r\n\r\n")
+        self.head = head.decode("latin-1").lower()
+        return int(head.split(b" ", 2)[1])
+
+    def upgrade(self, *lines: str, path: str = "/ws", after: bytes = b"") -> Self:
+        key = base64.b64encode(os.urandom(16)).decode()
+        found = self.request(
+            "Upgrade: websocket",
+            "Connection: Upgrade",
+            "Sec-WebSocket-Version: 13",
+            f"Sec-WebSocket-Key: {key}",
+            *lines,
+            path=path,
+            after=after,
+        )
+        assert found == 101, self.head
+        return self
+
+    def _more(self) -> None:
+        data = self._socket.recv(65_536)
+        if not data:
+            raise ConnectionResetError("the server closed")
+        self._buffer += data
+
+    def frame(self) -> tuple[int, bytes]:
+        """The next frame from the server."""
+        while True:
+            data = self._buffer
+            if len(data) >= 2:
+                size, head = data[1], 2
+                if size == 126:
+                    size, head = int.from_bytes(data[2:4], "big"), 4
+                if len(data) >= head + size:
+                    self._buffer = data[head + size :]
+                    return data[0] & 0x0F, data[head : head + size]
+            self._more()
+
+    def close_code(self) -> int:
+        """Reads until the server's close frame."""
+        while True:
+            opcode, payload = self.frame()
+            if opcode == CLOSE:
+                return int.from_bytes(payload[:2], "big")
+
+    def gone(self) -> bool:
+        """Whether the server has ended the connection within the timeout."""
+        try:
+            while self._socket.recv(65_536):
+                pass
+        except ConnectionResetError:
+            pass
+        except TimeoutError:
+            return False
+        return True
+
+    def say(self, text: str) -> None:
+        self.send(client_frame(TEXT, text.encode()))

@@ -1,0 +1,114 @@
+"""The same application on our protocol, on plain uvicorn and in a test client (invariant 10); and what is left (H4)."""
+
+import asyncio
+import gc
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from contextvars import ContextVar
+
+import pytest
+import uvicorn
+from fastapi import FastAPI
+from starlette.testclient import TestClient
+
+from app.auth.tokens import sign
+from app.gateway.session import Session
+from app.main import create_app
+from app.server.websocket_protocol import WebSocketProtocol
+from app.settings import Settings, load
+from tests.support.client import Client
+from tests.support.waiting import until
+
+SETTINGS: Settings = load(internal_port=0, token_hmac_secret="a-secret-of-the-tests-that-is-long-enough")
+TOKEN = sign(SETTINGS, "ann", ["*"], ["*"])
+
+
+@asynccontextmanager
+async def serving(app: FastAPI, websockets: object) -> AsyncIterator[str]:
+    """The application on uvicorn in this process, with this WebSocket implementation."""
+    config = uvicorn.Config(app, http="httptools", ws=websockets, log_config=None, lifespan="on")  # type: ignore[arg-type]
+    server = uvicorn.Server(config)
+    listener = socket.socket()
+    listener.bind(("127.0.0.1", 0))
+    with server.capture_signals():
+        task = asyncio.create_task(server._serve([listener]))
+        await until(lambda: server.started, "uvicorn serves")
+        yield f"ws://127.0.0.1:{listener.getsockname()[1]}"
+        server.should_exit = True
+        await task
+
+
+@pytest.mark.parametrize("websockets", [WebSocketProtocol, "websockets-sansio"])
+async def test_a_conversation(websockets: object) -> None:
+    app = create_app(SETTINGS)
+    async with serving(app, websockets) as url:
+        async with Client(url, token=TOKEN) as ann, Client(url, token=TOKEN) as bob:
+            await ann.subscribe("chat:x")
+            await bob.publish("chat:x", {"n": 1})
+            assert await ann.heard("chat:x", 1) == [{"n": 1}]
+            await ann.send({"type": "auth", "token": "nonsense"})
+            assert await ann.closed() == 3500
+            assert ann.events[-1]["type"] == "goodbye"
+            await app.state.gateway.disconnect("ann")
+            assert await bob.closed() == 3503
+        await until(lambda: not app.state.gateway.registry.by_id, "both sessions end")
+
+
+def test_a_conversation_in_a_test_client() -> None:
+    with TestClient(create_app(SETTINGS)) as client, client.websocket_connect("/ws/chat:x") as ann:
+        assert ann.receive_json()["type"] == "welcome"
+        ann.send_json({"type": "auth", "id": 1, "token": TOKEN})
+        assert ann.receive_json()["user"] == "ann"
+        assert ann.receive_json()["room"] == "chat:x"
+        ann.send_bytes(b"binary")
+        assert ann.receive_json()["code"] == 1003
+        assert ann.receive()["code"] == 1003
+
+
+def left_over() -> list[object]:
+    return [thing for thing in gc.get_objects() if type(thing) in (Session, WebSocketProtocol)]
+
+
+async def test_connections_that_ended_leave_nothing_behind_without_the_collector() -> None:
+    """H4: after gc.freeze() a cycle would stay for ever."""
+    app = create_app(SETTINGS)
+    async with serving(app, WebSocketProtocol) as url:
+        gc.collect()
+        gc.disable()
+        try:
+            for _ in range(10):
+                clients = [await Client(url, token=TOKEN).open() for _ in range(20)]
+                for number, client in enumerate(clients):
+                    await client.subscribe(f"chat:{number % 3}")
+                await asyncio.gather(*(client.close() for client in clients))
+            await until(lambda: not app.state.gateway.registry.by_id, "all sessions end")
+            await until(lambda: not left_over(), "nothing is left")
+        finally:
+            gc.enable()
+
+
+async def test_two_users_interleaved_never_mix() -> None:
+    """H1: what a hook sets in its context is seen by no other client."""
+    who: ContextVar[str] = ContextVar("who", default="nobody")
+    mixed: list[tuple[str, str]] = []
+
+    class Hooks:
+        @staticmethod
+        async def on_publish(client: object, publication: object) -> None:
+            user = client.user  # type: ignore[attr-defined]
+            if who.get() != "nobody":
+                mixed.append((user, who.get()))
+            who.set(user)
+            await asyncio.sleep(0)
+            if who.get() != user:
+                mixed.append((user, who.get()))
+
+    async with serving(create_app(SETTINGS, hooks=Hooks), WebSocketProtocol) as url:
+        clients = [Client(url, token=sign(SETTINGS, user, ["*"], ["*"])) for user in ("ann", "bob")]
+        for client in clients:
+            await client.open()
+        await asyncio.gather(*(client.publish("chat:x", n) for n in range(25) for client in clients))
+        assert mixed == []
+        for client in clients:
+            await client.close()
