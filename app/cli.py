@@ -86,6 +86,9 @@ def _json(text: str) -> msgspec.Raw:
 
 def _serve(_command: argparse.Namespace) -> None:
     load()  # wrong settings are named here, before gunicorn makes a traceback of them
+    workers = os.environ.get("WEB_CONCURRENCY", "1")
+    if not workers.isdecimal():
+        raise SettingsError(f"WEB_CONCURRENCY: must be a number of workers, not {workers!r}")
     python = sys.executable
     # In the place of this process, so that signals for it reach gunicorn's master.
     os.execv(python, [python, "-m", "gunicorn", "-c", "python:app.server.gunicorn_conf", "app.main:create_app()"])

@@ -45,7 +45,9 @@ def create_app(settings: Settings | None = None, *, hooks: object = hooks) -> Fa
         pulse.cancel()
         await gateway.stop()
 
-    app = FastAPI(title="Carillon", version=__version__, lifespan=lifespan, description=DESCRIPTION)
+    app = FastAPI(
+        title="Carillon", version=__version__, lifespan=lifespan, description=DESCRIPTION, redirect_slashes=False
+    )
     app.state.gateway = gateway
     app.state.slot = slot
     app.include_router(websocket.router(HookDependencies(hook_calls, app)))

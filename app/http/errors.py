@@ -66,7 +66,7 @@ def failure(error: CommandError) -> Response:
     status = error.status if isinstance(error, HttpError) else _STATUS.get(error.error, _OTHER_STATUS)
     headers = dict(error.headers) if isinstance(error, HttpError) else {}
     if status in (429, 503):
-        headers["Retry-After"] = RETRY_AFTER
+        headers.setdefault("Retry-After", RETRY_AFTER)
     body = msgspec.json.encode(Failure(Problem.of(error)))
     return Response(body, status, headers, media_type="application/json")
 

@@ -4,13 +4,14 @@ from collections.abc import Coroutine
 from typing import Any
 
 from fastapi import APIRouter, WebSocket
-from starlette.responses import JSONResponse
 
+from app import codes
 from app.auth.permissions import Claims
 from app.auth.tokens import InvalidToken
 from app.gateway.admission import Refusal
 from app.gateway.gateway import Gateway
 from app.gateway.session import Session
+from app.http.errors import HttpError, failure
 from app.http.hook_dependencies import DependenciesFailed, HookDependencies, HookValues, UpgradeAnswered
 from app.http.origin import origin_allowed
 from app.http.portable import PortableConnection
@@ -81,11 +82,17 @@ def _unready(gateway: Gateway) -> Refusal | None:
     return None if reason is None else Refusal(503, reason)
 
 
+#: The catalogue's codes for refusals that end by themselves.
+_CODES = {429: codes.TOO_MANY_REQUESTS, 500: codes.INTERNAL, 503: codes.INTERNAL}
+
+
 async def _refuse(websocket: WebSocket, refusal: Refusal) -> None:
     """An HTTP answer before the handshake, where the server can give one (N4)."""
     if "websocket.http.response" in websocket.scope.get("extensions", {}):
-        headers = {"Retry-After": str(refusal.retry_after)} if refusal.status in (429, 503) else {}
-        await websocket.send_denial_response(JSONResponse({"error": refusal.reason}, refusal.status, headers))
+        headers = {"Retry-After": str(refusal.retry_after)} if refusal.status in _CODES else {}
+        code = _CODES.get(refusal.status, codes.PERMISSION_DENIED)
+        error = HttpError(code, refusal.reason, status=refusal.status, headers=headers)
+        await websocket.send_denial_response(failure(error))
     else:
         await websocket.close()
 

@@ -31,6 +31,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._received = 0  # bytes that came while awaiting this head
         self._head_bytes = 0  # bytes of this head that the parser has handed over
         self._head_fields = 0
+        self._after_answer = 0  # bytes of a request's body that came after its response
         self._between_messages = False  # the last request has been read to its end, nothing came since
         self._refusal: tuple[HTTPStatus, str] | None = None  # why the parser was stopped
         self._refused = False
@@ -98,7 +99,16 @@ class HttpProtocol(HttpToolsProtocol):
         if self.node.draining and self.cycle is not None:
             self.cycle.keep_alive = False
 
+    def on_body(self, body: bytes) -> None:
+        super().on_body(body)
+        if self.cycle is not None and self.cycle.response_complete:
+            # Answered before its end: what still comes is not kept, but it has an end all the same.
+            self._after_answer += len(body)
+            if self._after_answer > self.node.settings.max_body_bytes:
+                self.transport.close()
+
     def on_message_complete(self) -> None:
+        self._after_answer = 0
         self._between_messages = True
         super().on_message_complete()
 

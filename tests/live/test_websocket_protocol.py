@@ -215,6 +215,13 @@ class TestFloods:
         assert flood(raw, (client_frame(TEXT, room.encode()) for room in rooms)) in (3013, 3008, BROKEN)
         wait_until(lambda: sample(stack, "carillon_subscriptions") == 0, "its rooms are left")
 
+    def test_of_a_body_that_goes_on_after_its_refusal(self, stack: Stack) -> None:
+        with RawWebSocket(stack.pods[0].internal_port) as raw:
+            raw.send(b"POST /api/publish HTTP/1.1\r\nHost: here\r\nTransfer-Encoding: chunked\r\n\r\n")
+            assert raw.status() == 401
+            chunk = b"10000\r\n" + b"x" * 65_536 + b"\r\n"
+            assert flood(raw, [chunk] * 1000) == BROKEN
+
 
 BROKEN = -1
 

@@ -174,6 +174,12 @@ class TestProgram:
         assert ended.returncode == 2
         assert ended.stderr.startswith("usage: python -m app")
 
+    def test_serve_with_what_is_no_number_of_workers_is_one_line(self) -> None:
+        ended = self.run("serve", WEB_CONCURRENCY="many")
+        assert ended.returncode == 2
+        assert "WEB_CONCURRENCY: must be a number of workers, not 'many'" in ended.stderr
+        assert "Traceback" not in ended.stderr
+
     def test_serve_becomes_gunicorn(self) -> None:
         # a number of workers that cannot be, so that gunicorn's configuration is what ends it
         ended = self.run("serve", WEB_CONCURRENCY="0")

@@ -123,7 +123,7 @@ async def test_a_dependency_that_fails_refuses_the_upgrade() -> None:
         raise KeyError("details")
 
     async with TestGateway(depending_on(broken)) as node:
-        with pytest.raises(UpgradeRefused, match=r'500 {"error":"hook_failed"}'):
+        with pytest.raises(UpgradeRefused, match=r"500 .*hook_failed"):
             await node.open()
 
 
