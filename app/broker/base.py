@@ -141,4 +141,4 @@ class Broker(ABC):
     @property
     @abstractmethod
     def connected(self) -> bool:
-        """Whether commands and subscriptions have a live connection at this moment."""
+        """Whether commands have a live connection at this moment, and all that was subscribed is."""

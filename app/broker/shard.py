@@ -44,7 +44,8 @@ class Shard:
 
     @property
     def connected(self) -> bool:
-        return self.commands.connection is not None and self.ears.connection is not None
+        """Commands have a connection, and everything wanted is subscribed."""
+        return self.commands.connection is not None and self.subscriber.complete
 
     @property
     def echo_age(self) -> float:
@@ -67,7 +68,7 @@ class Shard:
 
     def drop_if_deaf(self) -> bool:
         """Gives connections up that had time enough to bring a canary back, and did not."""
-        if not self.connected:
+        if self.commands.connection is None or self.ears.connection is None:
             return False
         now = asyncio.get_running_loop().time()
         if now - max(self._heard, self.ears.since, self.commands.since) <= self._deaf_after:

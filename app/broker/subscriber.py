@@ -129,6 +129,11 @@ class Subscriber:
         self._restoring: set[bytes] = set()
         self._restored: list[str] = []
 
+    @property
+    def complete(self) -> bool:
+        """Whether there is a connection, and nothing that a loss took waits for its confirmation."""
+        return self._connection is not None and not self._restoring
+
     def up(self, connection: SubscriberConnection) -> None:
         self._connection = connection
         self.catch_up()

@@ -44,12 +44,17 @@ class Server:
 
     def start(self) -> Self:
         """Returns when the server answers."""
-        with (self._folder / f"{self.port}.log").open("ab") as log:
+        file = self._folder / f"{self.port}.log"
+        with file.open("ab") as log:
             self._process = subprocess.Popen(
                 self._command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, preexec_fn=_die_with_parent
             )
-        wait_until(self.answers, f"the server on port {self.port} answers")
+        wait_until(lambda: self.answers() or self._has_ended(), f"the server on port {self.port} answers")
+        assert not self._has_ended(), f"the server has ended:\n{file.read_text('utf-8', 'replace')[-1000:]}"
         return self
+
+    def _has_ended(self) -> bool:
+        return self._process is None or self._process.poll() is not None
 
     def kill(self) -> None:
         """Ends the process as a crash would; nothing where it does not run."""
