@@ -10,10 +10,12 @@ from app.gateway.delivery import Delivery
 from app.gateway.outbox import Entry
 from app.gateway.registry import Registry
 from app.gateway.room import JOINING_LIMIT, Room
-from app.settings import Namespace, Settings
+from app.settings import Namespace, Settings, SlowConsumer
 from app.telemetry import logs
 from app.telemetry.counters import Counters
 from app.telemetry.logs import Limited
+from app.wire.messages import Insufficient
+from app.wire.plain import FORMATS
 from app.wire.publication import UnknownVersion, unpack
 
 if TYPE_CHECKING:
@@ -73,7 +75,7 @@ class Hub:
             await asyncio.shield(room.ready)
         except BaseException:
             room.waiting -= 1
-            if room.ready is not None and room.ready.done():
+            if room.ready is not None and room.ready.done() and (room.ready.cancelled() or room.ready.exception()):
                 room.ready = None
             self._release_if_empty(room)
             raise
@@ -271,8 +273,9 @@ class Hub:
 
     def _insufficient(self, room: Room) -> None:
         self.flush(room)
+        frames = [format.frame(Insufficient(room=room.name)) for format in FORMATS]
         for session in tuple(room.members):
-            session.tell_insufficient(room.name)
+            session.deliver(Entry(frames[session.format.index]), SlowConsumer.DISCONNECT)
 
     async def close(self) -> None:
         """Ends what is under way."""
