@@ -293,9 +293,8 @@ class Gateway:
         self._control.carry_out(message)
 
     def lost(self) -> None:
-        log.warning("broker.lost")
+        """Readiness and the metrics say so from now on; members are told when it is known what was missed."""
 
     def restored(self, rooms: Collection[str]) -> None:
-        log.info("broker.restored", rooms=len(rooms))
         self.counters.broker_reconnects += 1
         self.hub.restored(rooms)
