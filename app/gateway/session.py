@@ -221,12 +221,8 @@ class Session:
         except BadMessage as error:
             self.gateway.counters.messages["invalid"] += 1
             self.fail(error.id, error)
-        except CommandError as error:
-            self.fail(id, error)
-        except Disconnect as disconnect:
-            self.end(disconnect.close, disconnect.reason)
-        except Exception:
-            self._crashed()
+        except Exception as error:
+            self._failed(id, error)
 
     def _check_rate(self) -> None:
         rate = self.gateway.message_rate.next_state(self._rate, self.gateway.now())
@@ -247,12 +243,8 @@ class Session:
     async def _finish(self, id: int | str | None, work: Coroutine[Any, Any, None]) -> None:
         try:
             await work
-        except CommandError as error:
-            self.fail(id, error)
-        except Disconnect as disconnect:
-            self.end(disconnect.close, disconnect.reason)
-        except Exception:
-            self._crashed()
+        except Exception as error:
+            self._failed(id, error)
         finally:
             self._task = None
             self._handle_queued()
@@ -268,9 +260,16 @@ class Session:
         if not self._queue:
             self._queue = None
 
-    def _crashed(self) -> None:
-        log.error("session.crashed", session=self.id, exc_info=True)
-        self.end(codes.SERVER_ERROR)
+    def _failed(self, id: int | str | None, error: Exception) -> None:
+        """Answers with the error, or ends the session; what nobody expected is one log line and 3004 (H2)."""
+        match error:
+            case CommandError():
+                self.fail(id, error)
+            case Disconnect():
+                self.end(error.close, error.reason)
+            case _:
+                log.error("session.crashed", session=self.id, exc_info=error)
+                self.end(codes.SERVER_ERROR)
 
     def authenticated(self) -> Claims:
         """The claims. Raises CommandError 101 before `auth`, and 109 from the moment that the token ran out (A2)."""

@@ -304,6 +304,20 @@ class TestTheEnd:
             assert all(0 <= wait < 1000 for wait in waits)
             assert len(set(waits)) > 1
 
+    async def test_what_nobody_expected_ends_this_session_only(self) -> None:
+        """H2."""
+
+        async def broken(*_: Any) -> None:
+            raise ValueError("a bug")
+
+        async with Node() as node:
+            peer, other = await node.connect(), await node.connect()
+            node.gateway.hub.join = broken  # type: ignore[method-assign,assignment]
+            peer.send({"type": "subscribe", "room": "chat:x"})
+            await until(lambda: peer.connection.closed, "the session ends")
+            assert goodbye(peer) == 3004
+            assert (await other.ask("ping"))["type"] == "pong"
+
     async def test_lost_counts_once_with_the_code_that_the_server_gave(self) -> None:
         async with Node() as node:
             gone, sent_away = await node.connect(), await node.connect()
