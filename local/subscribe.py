@@ -2,11 +2,23 @@
 
 import asyncio
 import json
+import signal
 import sys
 from contextlib import suppress
 
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI
+
+
+async def until_interrupted(url: str, token: str) -> int:
+    """Ends at Ctrl-C at once. Python's own way may notice only with the next message: a signal that comes just before
+    the loop goes to sleep does not wake it, unless the loop was told of it."""
+    task = asyncio.ensure_future(subscribe(url, token))
+    asyncio.get_running_loop().add_signal_handler(signal.SIGINT, task.cancel)
+    try:
+        return await task
+    except asyncio.CancelledError:
+        return 0
 
 
 async def subscribe(url: str, token: str) -> int:
@@ -31,5 +43,4 @@ async def subscribe(url: str, token: str) -> int:
 if __name__ == "__main__":
     if len(sys.argv) != 3:
         sys.exit("Usage: python -m local.subscribe URL TOKEN")
-    with suppress(KeyboardInterrupt):
-        sys.exit(asyncio.run(subscribe(*sys.argv[1:])))
+    sys.exit(asyncio.run(until_interrupted(*sys.argv[1:])))
