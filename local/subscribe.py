@@ -11,8 +11,8 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI
 
 
 async def until_interrupted(url: str, token: str) -> int:
-    """Ends at Ctrl-C at once. Python's own way may notice only with the next message: a signal that comes just before
-    the loop goes to sleep does not wake it, unless the loop was told of it."""
+    """Ends at Ctrl-C, also where the process was started with SIGINT ignored, as a shell does in the background: Python
+    then leaves the signal alone."""
     task = asyncio.ensure_future(subscribe(url, token))
     asyncio.get_running_loop().add_signal_handler(signal.SIGINT, task.cancel)
     try:
