@@ -159,7 +159,7 @@ class TestSilence:
     def test_without_credentials_it_ends(self, raw: RawWebSocket) -> None:
         raw.upgrade()
         for _ in range(20):
-            opcode, payload = raw.frame()
+            opcode, payload = raw.frame(pings=True)
             if opcode == CLOSE:
                 assert payload[:2] == (3502).to_bytes(2, "big")
                 return

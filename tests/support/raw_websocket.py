@@ -9,6 +9,8 @@ from app.wire.frames import CLOSE, FIN, TEXT
 
 TIMEOUT = 10.0
 
+SERVER_PING = (TEXT, b'{"type":"ping"}')
+
 
 def client_frame(opcode: int, payload: bytes, *, final: bool = True, reserved: int = 0) -> bytes:
     """A masked frame (RFC 6455 section 5.2)."""
@@ -72,8 +74,13 @@ class RawWebSocket:
             raise ConnectionResetError("the server closed")
         self._buffer += data
 
-    def frame(self) -> tuple[int, bytes]:
-        """The next frame from the server."""
+    def frame(self, *, pings: bool = False) -> tuple[int, bytes]:
+        """The next frame from the server; its `ping` comes at any moment, and is left out unless asked for."""
+        while (found := self._frame()) == SERVER_PING and not pings:
+            pass
+        return found
+
+    def _frame(self) -> tuple[int, bytes]:
         while True:
             data = self._buffer
             if len(data) >= 2:
