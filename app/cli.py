@@ -8,7 +8,8 @@ from collections.abc import Sequence
 import httpx
 import msgspec
 
-from app.auth.tokens import MAX_USER_LENGTH, sign
+from app.auth.tokens import MAX_USER_LENGTH, TokenVerifier, sign
+from app.broker.factory import create_broker
 from app.settings import SettingsError, load
 
 INTERNAL_API = "http://127.0.0.1:9000"
@@ -85,7 +86,10 @@ def _json(text: str) -> msgspec.Raw:
 
 
 def _serve(_command: argparse.Namespace) -> None:
-    load()  # wrong settings are named here, before gunicorn makes a traceback of them
+    settings = load()  # wrong settings are named here, before gunicorn makes a traceback of them
+    # What the settings only name is read here too: else each worker dies of it, and all others with it (N2).
+    TokenVerifier(settings)
+    create_broker(settings, node="")
     workers = os.environ.get("WEB_CONCURRENCY", "1")
     if not workers.isdecimal():
         raise SettingsError(f"WEB_CONCURRENCY: must be a number of workers, not {workers!r}")

@@ -51,6 +51,11 @@ def settings_page() -> str:
     others += [
         ("`PORT`", "Port of the edge that `make run` starts (8080)."),
         ("`WEB_CONCURRENCY`", "Workers of one pod: 2 in `make run`, else 1. Needs a roll."),
+        (
+            "`PROMETHEUS_MULTIPROC_DIR`",
+            "Where the workers of one pod share their metrics; emptied at start. Unset: made anew.",
+        ),
+        ("`FORWARDED_ALLOW_IPS`", "Not read: `CARILLON_TRUSTED_PROXIES` says who is believed."),
     ]
     return f"""# Settings
 
@@ -70,8 +75,8 @@ Secrets ({", ".join(f"`{PREFIX}{name.upper()}`" for name in SECRETS)}) may come 
 ## Namespaces
 
 The options of all rooms that share a prefix. `default` (rooms without `:`) and `chat` always exist, with
-`CARILLON_DEV=1` also `demo` with history; others stand in the file as `[namespaces.NAME]`. In the environment:
-`CARILLON_NAMESPACES__CHAT__HISTORY_SIZE=1000`.
+`CARILLON_DEV=1` also `demo` with history. Others are added in the file as `[namespaces.NAME]`, or in the environment,
+where names are in lower case: `CARILLON_NAMESPACES__PRICES__HISTORY_SIZE=1000` is an option of `prices`.
 
 {table(("option", "default", "unit", "zero means", "what it does"), map(_option, Namespace.model_fields.items()))}
 ## Other names

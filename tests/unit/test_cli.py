@@ -169,6 +169,20 @@ class TestProgram:
             "CARILLON_TICKET_TTL",
         ]
 
+    @pytest.mark.parametrize(
+        ("name", "value"),
+        [
+            ("CARILLON_TOKEN_PUBLIC_KEYS", "none.pem"),
+            ("CARILLON_REDIS_URL", "kafka://user:a-password@h"),
+            ("CARILLON_REDIS_URL", "rediss://h?ca=none.pem"),
+        ],
+    )
+    def test_what_settings_name_is_read_before_anything_is_forked(self, name: str, value: str) -> None:  # N2
+        ended = self.run("serve", **{name: value})
+        assert (ended.returncode, ended.stdout, ended.stderr.count("\n")) == (2, "", 1)
+        assert ended.stderr.startswith(f"carillon: {name}: ")
+        assert "a-password" not in ended.stderr
+
     def test_no_command_shows_the_usage(self) -> None:
         ended = self.run()
         assert ended.returncode == 2
