@@ -37,12 +37,15 @@ Work = Coroutine[Any, Any, None]
 async def enter(session: "Session", credentials: Coroutine[Any, Any, Claims]) -> None:
     """Lets a session in by what its upgrade carried. There is no reply: the client sent no command."""
     try:
-        claims = await credentials
+        await session.gateway.admit(session, await credentials)
     except ExpiredToken:
         raise Disconnect(codes.SESSION_EXPIRED) from None
     except InvalidToken as error:
         raise Disconnect(codes.INVALID_TOKEN, str(error)) from None
-    await session.gateway.admit(session, claims)
+    except CommandError as error:
+        # What is temporary says nothing against the credentials: come back, instead of staying away as a stale one.
+        close = codes.SERVER_ERROR if error.error.temporary else codes.ACCESS_DENIED
+        raise Disconnect(close, error.reason) from None
     await _subscribe_path_room(session)
 
 

@@ -4,6 +4,7 @@ import pytest
 
 from app.auth.permissions import Claims
 from app.auth.tokens import sign
+from app.broker.base import BrokerUnavailable
 from app.testing import CommandFailed, ConnectionClosed, TestGateway, UpgradeRefused
 
 SECRET = "a-secret-of-the-tests-that-is-long-enough"
@@ -65,6 +66,19 @@ async def test_bad_credentials_of_an_upgrade_end_the_session(ttl: float | None, 
         with pytest.raises(ConnectionClosed) as closed:
             await client.subscribe("chat:x")
         assert closed.value.code == code
+
+
+async def test_credentials_that_cannot_be_checked_now_are_no_reason_to_stay_away() -> None:
+    async with gateway() as node:
+
+        async def away(_: str) -> None:
+            raise BrokerUnavailable("the broker is away")
+
+        node.gateway.tickets.redeem = away  # type: ignore[assignment]
+        client = await node.open(query="ticket=whatever")
+        with pytest.raises(ConnectionClosed) as closed:
+            await client.subscribe("chat:x")
+        assert closed.value.code == 3004
 
 
 async def test_a_node_that_drains_answers_503() -> None:
