@@ -64,7 +64,9 @@ PROTOCOL_ERROR = CloseCode(1002, "protocol error", True, "The client broke the W
 UNSUPPORTED_DATA = CloseCode(
     1003, "unsupported data", True, "A binary message on a text session, or the reverse (RFC 6455)."
 )
-INVALID_UTF8 = CloseCode(1007, "invalid payload", True, "A text message was not UTF-8 (RFC 6455).")
+INVALID_PAYLOAD = CloseCode(
+    1007, "invalid payload", True, "A text message was not UTF-8, or a compressed one not deflate data (RFC 6455)."
+)
 MESSAGE_TOO_BIG = CloseCode(1009, "message too big", True, "A message was larger than `max_message_bytes` (RFC 6455).")
 CLOSED = CloseCode(3000, "closed", True, "The server closed the connection without a more exact reason.")
 SHUTDOWN = CloseCode(3001, "shutdown", True, "The node is going away; another one takes the client.")
@@ -90,7 +92,7 @@ CLOSES: tuple[CloseCode, ...] = (
     NORMAL,
     PROTOCOL_ERROR,
     UNSUPPORTED_DATA,
-    INVALID_UTF8,
+    INVALID_PAYLOAD,
     MESSAGE_TOO_BIG,
     CLOSED,
     SHUTDOWN,

@@ -216,7 +216,9 @@ class Settings(BaseSettings):
     )
     connect_burst: int = option(100, "How many may come at once above `connect_rate`.", gt=0)
     max_subscriptions: int = option(128, "Rooms of one connection; above it error 106.", unit="rooms", gt=0)
-    max_message_bytes: int = option(65_536, "Largest inbound message; above it close 1009.", unit="bytes", gt=0)
+    max_message_bytes: int = option(
+        65_536, "Largest inbound message, as sent and inflated; above it close 1009.", unit="bytes", gt=0
+    )
     message_rate: float = option(
         100, "Inbound messages per second and connection; above it error 111.", unit="1/second", zero="no limit"
     )
@@ -237,6 +239,12 @@ class Settings(BaseSettings):
     )
     fanout_chunk: int = option(
         1000, "Writes of one publication after which the loop serves others (O5).", unit="members", gt=0
+    )
+    compression_min_bytes: int = option(
+        1024,
+        "Publications from this size on are compressed for clients that offer permessage-deflate (H7).",
+        unit="bytes",
+        zero="nothing is compressed, either way",
     )
     trusted_proxies: CommaList = Field(
         default_factory=lambda: ["127.0.0.1", "::1"],

@@ -298,6 +298,7 @@ class _Line:
     def __init__(self, address: str, arrived: Callable[[bytes | None], None]) -> None:
         self.address = address
         self.raw_write: Callable[[bytes], None] | None = self._write
+        self.compressed = False
         #: Set once the connection is over.
         self.close_code: int | None = None
         self.close_reason = ""

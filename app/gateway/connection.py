@@ -31,6 +31,9 @@ class Connection(Protocol):
     #: Writes ready-made frames straight to the transport; None where only whole messages can be sent.
     raw_write: Callable[[bytes], None] | None
 
+    #: Whether permessage-deflate was agreed on: `raw_write` takes `Frame.deflated` too, and `send` chooses by itself.
+    compressed: bool
+
     def send(self, frame: Frame) -> None:
         """Hands over one message. Does nothing after `close`."""
 
@@ -50,6 +53,7 @@ class _Lost:
 
     address = ""
     raw_write: Callable[[bytes], None] | None = None
+    compressed = False
 
     def send(self, frame: Frame) -> None:
         pass

@@ -147,7 +147,7 @@ class Hub:
             if not room.hear(position):
                 return
         self._counters.received[room.namespace] += 1
-        self._deliver(room, Delivery(name, position, publication))
+        self._deliver(room, Delivery(name, position, publication, deflate_from=self._settings.compression_min_bytes))
 
     def _deliver(self, room: Room, delivery: Delivery) -> None:
         if room.joining:
@@ -207,9 +207,10 @@ class Hub:
         self._counters.deliveries[room.namespace] += len(room.members) * len(deliveries)
         senders = self._senders(room, deliveries)
         own = {sender.raw_write for sender in senders}
-        for format, writes in room.writes:
-            frames = [delivery.frame(format).wire for delivery in deliveries]
-            data = frames[0] if len(frames) == 1 else b"".join(frames)
+        for format, compressed, writes in room.writes:
+            frames = [delivery.frame(format) for delivery in deliveries]
+            wires = [frame.deflated if compressed else frame.wire for frame in frames]
+            data = wires[0] if len(wires) == 1 else b"".join(wires)
             room.passing.append((tuple(w for w in writes if w not in own) if own else writes, data))
         for session in {*room.others, *senders} if senders else room.others:
             for delivery in deliveries:

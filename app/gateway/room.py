@@ -59,9 +59,10 @@ class Room:
         #: Publications that a member did not get since its last message (O2).
         self.skipped: dict[Session, int] = {}
 
-        #: The snapshot: ready-made writes by format, and members that need a look each. Valid while not dirty.
+        #: The snapshot: ready-made writes by format and whether they take compressed frames, and members that need a
+        #: look each. Valid while not dirty.
         self.dirty = True
-        self.writes: tuple[tuple[Format, Writes], ...] = ()
+        self.writes: tuple[tuple[Format, bool, Writes], ...] = ()
         self.others: tuple[Session, ...] = ()
 
         #: Publications of the current window, or that wait for a pass in chunks to end; its timer or handle.
@@ -72,15 +73,19 @@ class Room:
 
     def rebuild(self) -> None:
         """Makes the snapshot anew. The tuples are never changed, so a pass over old ones goes on safely."""
-        by_format: tuple[list[Callable[[bytes], None]], ...] = tuple([] for _ in FORMATS)
+        plain: tuple[list[Callable[[bytes], None]], ...] = tuple([] for _ in FORMATS)
+        deflated: tuple[list[Callable[[bytes], None]], ...] = tuple([] for _ in FORMATS)
         others = []
         for member in self.members:
             if member.raw_write is None or member in self.skipped or member in self.late:
                 others.append(member)
             else:
-                by_format[member.format.index].append(member.raw_write)
+                (deflated if member.connection.compressed else plain)[member.format.index].append(member.raw_write)
         self.writes = tuple(
-            (format, tuple(writes)) for format, writes in zip(FORMATS, by_format, strict=True) if writes
+            (format, by_format is deflated, tuple(writes))
+            for by_format in (plain, deflated)
+            for format, writes in zip(FORMATS, by_format, strict=True)
+            if writes
         )
         self.others = tuple(others)
         self.dirty = False

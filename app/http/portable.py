@@ -17,6 +17,7 @@ class PortableConnection:
     """Implements gateway.connection.Connection with one task that writes and one that reads."""
 
     raw_write: Callable[[bytes], None] | None = None
+    compressed = False  # the server beneath may do it, with its own frames
 
     def __init__(self, websocket: WebSocket, address: str, high_water: int) -> None:
         self.address = address

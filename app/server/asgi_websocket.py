@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import TYPE_CHECKING, Any
 
 from app.gateway.connection import Receiver
-from app.server.handshake import refusal
+from app.server.handshake import Answer, refusal
 from app.wire.frames import Frame
 
 if TYPE_CHECKING:
@@ -32,10 +32,10 @@ class Disconnected(OSError):
 class AsgiWebSocket:
     """The connection's receiver until it is handed over."""
 
-    def __init__(self, connection: "WebSocketProtocol", scope: dict[str, Any], accept: bytes) -> None:
+    def __init__(self, connection: "WebSocketProtocol", scope: dict[str, Any], answer: Answer) -> None:
         self._connection = connection
         self._scope = scope
-        self._accept = accept
+        self._answer = answer
         self._queue: deque[Message] = deque([{"type": "websocket.connect"}])
         self._arrived = asyncio.Event()
         self._arrived.set()
@@ -127,7 +127,7 @@ class AsgiWebSocket:
         match message["type"]:
             case "websocket.accept" if not self._answered:
                 self._answered = True
-                self._connection.accept(self._accept, message.get("subprotocol"), list(message.get("headers") or []))
+                self._connection.accept(self._answer, message.get("subprotocol"), list(message.get("headers") or []))
             case "websocket.send" if self._answered:
                 text, data = message.get("text"), message.get("bytes")
                 self._connection.send(

@@ -1,9 +1,10 @@
-"""The opening handshake of a WebSocket (RFC 6455 section 4.2), without I/O."""
+"""The opening handshake of a WebSocket (RFC 6455 section 4.2), and what is agreed on in it, without I/O."""
 
 import base64
 import binascii
 import hashlib
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from urllib.parse import unquote
@@ -12,6 +13,27 @@ from urllib.parse import unquote
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
 Headers = list[tuple[bytes, bytes]]
+
+#: The grammar of `Sec-WebSocket-Extensions` (RFC 6455 section 9.1; tokens: RFC 9110 section 5.6.2).
+_TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+_PARAMETER = rb'[ \t]*;[ \t]*(%b)(?:[ \t]*=[ \t]*(?:(%b)|"((?:[^"\\]|\\.)*)"))?' % (_TOKEN, _TOKEN)
+_PARAMETERS = re.compile(_PARAMETER)
+_OFFER = re.compile(rb"[ \t]*(?:(%b)((?:%b)*))?[ \t]*(?:,|\Z)" % (_TOKEN, _PARAMETER))
+
+_DEFLATE = b"permessage-deflate"
+_WINDOW_BITS = b"server_max_window_bits"
+
+#: What we say in any case (H7): no message refers to one before it, so all members can share its bytes.
+_DEFLATE_ANSWER = _DEFLATE + b"; server_no_context_takeover; client_no_context_takeover"
+
+#: Parameters of an offer, each at most once, with the values that can be met (RFC 7692 section 7.1). The shared bytes
+#: need the whole window, so a smaller one is declined (H7).
+_ACCEPTABLE: dict[bytes, frozenset[bytes | None]] = {
+    b"server_no_context_takeover": frozenset({None}),
+    b"client_no_context_takeover": frozenset({None}),
+    b"client_max_window_bits": frozenset({None, *(str(bits).encode() for bits in range(8, 16))}),
+    _WINDOW_BITS: frozenset({b"15"}),
+}
 
 
 class BadHandshake(Exception):
@@ -54,6 +76,15 @@ class Head:
         return [token for part in offered if (token := part.strip())]
 
 
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a 101 response says beside what the application adds to it."""
+
+    accept: bytes
+    #: `Sec-WebSocket-Extensions`; empty: none.
+    extensions: bytes = b""
+
+
 def read_head(data: bytes) -> Head:
     """Reads the head that uvicorn wrote anew from a parsed request, so its form is known."""
     lines = data.split(b"\r\n")
@@ -78,14 +109,42 @@ def accept_key(head: Head) -> bytes:
     return base64.b64encode(hashlib.sha1(keys[0] + _GUID).digest())
 
 
-def switching_protocols(accept: bytes, subprotocol: str | None, headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+def agree_on_deflate(head: Head) -> bytes:
+    """The answer to the first offer of permessage-deflate that can be met; empty where there is none."""
+    for name, parameters in _offers(b",".join(head.values(b"sec-websocket-extensions"))):
+        values = dict(parameters)
+        once = len(values) == len(parameters)
+        if name == _DEFLATE and once and all(value in _ACCEPTABLE.get(key, ()) for key, value in values.items()):
+            # Who limits the window waits to be told so (RFC 7692 section 7.1.2.1).
+            return _DEFLATE_ANSWER + (b"; " + _WINDOW_BITS + b"=15" if _WINDOW_BITS in values else b"")
+    return b""
+
+
+def _offers(header: bytes) -> Iterator[tuple[bytes, list[tuple[bytes, bytes | None]]]]:
+    """Extensions with their parameters, in order of preference. Ends before what cannot be read: it is declined."""
+    at = 0
+    while at < len(header) and (offer := _OFFER.match(header, at)) is not None:
+        at = offer.end()
+        if offer[1]:
+            yield offer[1], [(found[1], _value(found)) for found in _PARAMETERS.finditer(offer[2])]
+
+
+def _value(parameter: re.Match[bytes]) -> bytes | None:
+    """A token, or the same in quotes; None where the parameter has no value."""
+    _, token, quoted = parameter.groups()
+    return token if quoted is None else re.sub(rb"\\(.)", rb"\1", quoted)
+
+
+def switching_protocols(answer: Answer, subprotocol: str | None, headers: Iterable[tuple[bytes, bytes]]) -> bytes:
     """The 101 response."""
     lines = [
         b"HTTP/1.1 101 Switching Protocols",
         b"upgrade: websocket",
         b"connection: Upgrade",
-        b"sec-websocket-accept: " + accept,
+        b"sec-websocket-accept: " + answer.accept,
     ]
+    if answer.extensions:
+        lines.append(b"sec-websocket-extensions: " + answer.extensions)
     if subprotocol:
         lines.append(b"sec-websocket-protocol: " + subprotocol.encode("latin-1"))
     lines += [name + b": " + value for name, value in headers]

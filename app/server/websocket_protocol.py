@@ -16,7 +16,15 @@ from uvicorn.server import ServerState
 from app import codes
 from app.gateway.connection import Receiver
 from app.server.asgi_websocket import AsgiWebSocket
-from app.server.handshake import BadHandshake, accept_key, read_head, refusal, switching_protocols
+from app.server.handshake import (
+    Answer,
+    BadHandshake,
+    accept_key,
+    agree_on_deflate,
+    read_head,
+    refusal,
+    switching_protocols,
+)
 from app.wire.frames import CLOSE, PING, PONG, TEXT, Frame, close_payload, framed
 from app.wire.parser import FrameParser, Violation, read_close
 
@@ -45,6 +53,7 @@ class WebSocketProtocol(asyncio.Protocol):
         "_state",
         "_transport",
         "address",
+        "compressed",
         "raw_write",
     )
 
@@ -69,6 +78,7 @@ class WebSocketProtocol(asyncio.Protocol):
         self._close_timer: asyncio.TimerHandle | None = None
         self.address = ""
         self.raw_write: Callable[[bytes], None] | None = None
+        self.compressed = False
 
     # -- the transport's calls
 
@@ -128,7 +138,7 @@ class WebSocketProtocol(asyncio.Protocol):
         """The first data is the request head, as uvicorn's HTTP protocol hands it over."""
         head = read_head(data)
         try:
-            accept = accept_key(head)
+            answer = Answer(accept_key(head), agree_on_deflate(head) if self._may_deflate() else b"")
         except BadHandshake as bad:
             text = [(b"content-type", b"text/plain; charset=utf-8"), *bad.headers]
             self.refuse(refusal(bad.status, text, bad.reason.encode()))
@@ -151,17 +161,18 @@ class WebSocketProtocol(asyncio.Protocol):
             "extensions": {"websocket.http.response": {}, "carillon.connection": {"connection": self}},
         }
         self._state = None
-        conversation = AsgiWebSocket(self, scope, accept)
+        conversation = AsgiWebSocket(self, scope, answer)
         self._receiver = conversation
         task = asyncio.get_running_loop().create_task(conversation.run(self._config.loaded_app))
         self._server_state.tasks.add(task)
         task.add_done_callback(self._server_state.tasks.discard)
 
-    def accept(self, accept: bytes, subprotocol: str | None, headers: list[tuple[bytes, bytes]]) -> None:
+    def accept(self, answer: Answer, subprotocol: str | None, headers: list[tuple[bytes, bytes]]) -> None:
         """Answers 101: from now on frames are read."""
         if self._transport is not None:
-            self._transport.write(switching_protocols(accept, subprotocol, headers))
-            self._parser = FrameParser(self._max_message_bytes())
+            self._transport.write(switching_protocols(answer, subprotocol, headers))
+            self.compressed = bool(answer.extensions)
+            self._parser = FrameParser(self._max_message_bytes(), deflate=self.compressed)
             self.raw_write = self._transport.write
             early, self._early = self._early, b""
             if early:
@@ -171,6 +182,10 @@ class WebSocketProtocol(asyncio.Protocol):
     def _max_message_bytes(self) -> int:
         settings = getattr(self._server_state, "settings", None)
         return cast("int", self._config.ws_max_size if settings is None else settings.max_message_bytes)
+
+    def _may_deflate(self) -> bool:
+        settings = getattr(self._server_state, "settings", None)
+        return bool(self._config.ws_per_message_deflate if settings is None else settings.compression_min_bytes)
 
     def refuse(self, response: bytes) -> None:
         """Answers with an HTTP response and ends the connection."""
@@ -229,7 +244,7 @@ class WebSocketProtocol(asyncio.Protocol):
 
     def send(self, frame: Frame) -> None:
         if self._transport is not None and self._close_code is None:
-            self._transport.write(frame.wire)
+            self._transport.write(frame.deflated if self.compressed else frame.wire)
 
     def close(self, code: int, reason: str) -> None:
         if self._transport is not None and self._close_code is None:

@@ -4,7 +4,8 @@ from collections.abc import Iterator
 
 from app import codes
 from app.codes import CloseCode
-from app.wire.frames import BINARY, CLOSE, CONTINUATION, CONTROL_PAYLOAD_MAX, FIN, PING, PONG, TEXT
+from app.wire.deflate import NotDeflated, inflate
+from app.wire.frames import BINARY, CLOSE, CONTINUATION, CONTROL_PAYLOAD_MAX, FIN, PING, PONG, RSV1, TEXT
 
 try:
     from websockets.speedups import apply_mask
@@ -25,15 +26,18 @@ class Violation(Exception):
 
 
 class FrameParser:
-    """One per connection. `max_size`: largest message in bytes, checked before its payload is kept."""
+    """One per connection. `max_size`: largest message in bytes, checked before its payload is kept, and in inflating.
 
-    __slots__ = ("_buffer", "_max_size", "_message", "_opcode")
+    `deflate`: permessage-deflate was agreed on, so messages may come compressed (RFC 7692)."""
 
-    def __init__(self, max_size: int) -> None:
+    __slots__ = ("_buffer", "_deflate", "_max_size", "_message", "_opcode")
+
+    def __init__(self, max_size: int, *, deflate: bool = False) -> None:
         self._max_size = max_size
+        self._deflate = deflate
         #: The beginning of a frame that has not wholly arrived.
         self._buffer: bytearray | None = None
-        #: The fragments so far of a fragmented message, and its opcode (0: none is open).
+        #: The fragments so far of a fragmented message, and its opcode with its RSV1 (0: none is open).
         self._message: bytearray | None = None
         self._opcode = 0
 
@@ -47,8 +51,8 @@ class FrameParser:
         start = 0
         try:
             while (found := self._frame(view, start)) is not None:
-                opcode, final, payload, start = found
-                message = self._assemble(opcode, final, payload)
+                kind, final, payload, start = found
+                message = self._assemble(kind, final, payload)
                 if message is not None:
                     yield message
         finally:
@@ -63,7 +67,7 @@ class FrameParser:
             self._buffer = bytearray(memoryview(view)[start:])
 
     def _frame(self, view: bytes | bytearray, start: int) -> tuple[int, bool, bytes, int] | None:
-        """The frame at `start` as (opcode, final, payload, end), or None while it is incomplete."""
+        """The frame at `start` as (opcode with RSV1, final, payload, end), or None while it is incomplete."""
         have = len(view) - start
         if have < 2:
             return None
@@ -82,10 +86,11 @@ class FrameParser:
         if len(view) < end:
             return None
         mask = bytes(view[start + head : start + head + 4])
-        return opcode, final, apply_mask(bytes(view[start + head + 4 : end]), mask), end
+        return opcode | first & RSV1, final, apply_mask(bytes(view[start + head + 4 : end]), mask), end
 
     def _check_head(self, first: int, second: int, opcode: int, final: bool, size: int) -> None:
-        if first & RESERVED_BITS:
+        reserved = first & RESERVED_BITS
+        if reserved and not (reserved == RSV1 and self._deflate and opcode in (TEXT, BINARY)):
             raise Violation(codes.PROTOCOL_ERROR, "reserved bits are set")
         if not second & MASKED:
             raise Violation(codes.PROTOCOL_ERROR, "frames from a client are masked")
@@ -100,23 +105,37 @@ class FrameParser:
         elif self._opcode:
             raise Violation(codes.PROTOCOL_ERROR, "a message is not finished")
 
-    def _assemble(self, opcode: int, final: bool, payload: bytes) -> tuple[int, bytes] | None:
-        """Joins fragments; control frames may come between them."""
-        if opcode in (CLOSE, PING, PONG):
-            return opcode, payload
-        if opcode == CONTINUATION:
+    def _assemble(self, kind: int, final: bool, payload: bytes) -> tuple[int, bytes] | None:
+        """Joins fragments; control frames may come between them. `kind`: the opcode with RSV1."""
+        if kind in (CLOSE, PING, PONG):
+            return kind, payload
+        if kind == CONTINUATION:
             assert self._message is not None
             self._message += payload
             if not final:
                 return None
-            opcode, payload = self._opcode, bytes(self._message)
+            kind, payload = self._opcode, bytes(self._message)
             self._opcode, self._message = 0, None
         elif not final:
-            self._opcode, self._message = opcode, bytearray(payload)
+            self._opcode, self._message = kind, bytearray(payload)
             return None
+        if kind & RSV1:
+            payload = self._inflated(payload)
+        opcode = kind & ~RSV1
         if opcode == TEXT and not payload.isascii():
             check_utf8(payload)
         return opcode, payload
+
+    def _inflated(self, payload: bytes) -> bytes:
+        """With an inflater of this message's own: none is kept for a connection (H7)."""
+        try:
+            message = inflate(payload, self._max_size)
+        except NotDeflated:
+            # RFC 7692 names no code; RFC 6455 section 7.4.1 has 1007 for payloads that are not what they say.
+            raise Violation(codes.INVALID_PAYLOAD, "not deflate data") from None
+        if len(message) > self._max_size:
+            raise Violation(codes.MESSAGE_TOO_BIG, f"a message may have {self._max_size} bytes")
+        return message
 
 
 def check_utf8(payload: bytes) -> None:
@@ -124,7 +143,7 @@ def check_utf8(payload: bytes) -> None:
     try:
         payload.decode()
     except UnicodeDecodeError:
-        raise Violation(codes.INVALID_UTF8, "not UTF-8") from None
+        raise Violation(codes.INVALID_PAYLOAD, "not UTF-8") from None
 
 
 def read_close(payload: bytes) -> tuple[int, str]:

@@ -56,8 +56,9 @@ class Format:
             return id if len(id) <= 64 else None
         return id if id is None or -(2**63) <= id < 2**63 else None
 
-    def frame(self, event: Event) -> Frame:
-        return Frame(self._encoder.encode(event), text=self.text)
+    def frame(self, event: Event, deflate_from: int = 0) -> Frame:
+        """`deflate_from`: see Frame; only publications have it, never replies, which may carry tokens (H7)."""
+        return Frame(self._encoder.encode(event), text=self.text, deflate_from=deflate_from)
 
     def data_as_json(self, data: bytes, limit: int) -> bytes:
         """A value from a client of this format as JSON. Raises CommandError 106 above `limit` bytes, and 107."""

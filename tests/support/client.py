@@ -59,6 +59,11 @@ class Client:
             await self.ask("auth", token=self._token)
         return self
 
+    @property
+    def compressed(self) -> bool:
+        """Whether an extension was agreed on; `websockets` offers permessage-deflate unless told not to."""
+        return bool(self._socket.protocol.extensions)
+
     async def close(self) -> None:
         await self._socket.close()
         await self._reader

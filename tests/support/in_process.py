@@ -12,7 +12,8 @@ from app.gateway.gateway import Gateway
 from app.gateway.hook_calls import HookCalls
 from app.gateway.session import Session
 from app.settings import load
-from app.wire.frames import Frame
+from app.wire.deflate import inflate
+from app.wire.frames import RSV1, Frame
 from app.wire.plain import JSON, Format
 from tests.support.waiting import until
 
@@ -20,7 +21,8 @@ from tests.support.waiting import until
 class RecordingConnection:
     """Keeps what a session hands over. With `capacity`, it is full after so many frames until `read` is called."""
 
-    def __init__(self, *, fast: bool = True) -> None:
+    def __init__(self, *, fast: bool = True, compressed: bool = False) -> None:
+        self.compressed = compressed
         self.address = "192.0.2.1"
         self.raw_write: Callable[[bytes], None] | None = self._write if fast else None
         self.session: Session | None = None
@@ -37,7 +39,7 @@ class RecordingConnection:
 
     def send(self, frame: Frame) -> None:
         if self.closed is None:
-            self._write(frame.wire)
+            self._write(frame.deflated if self.compressed else frame.wire)
 
     def close(self, code: int, reason: str) -> None:
         if self.closed is None:
@@ -56,8 +58,16 @@ class RecordingConnection:
 class Peer:
     """The client at the other end of a RecordingConnection."""
 
-    def __init__(self, gateway: Gateway, *, fast: bool = True, format: Format = JSON, room: str | None = None) -> None:
-        self.connection = RecordingConnection(fast=fast)
+    def __init__(
+        self,
+        gateway: Gateway,
+        *,
+        fast: bool = True,
+        compressed: bool = False,
+        format: Format = JSON,
+        room: str | None = None,
+    ) -> None:
+        self.connection = RecordingConnection(fast=fast, compressed=compressed)
         self.session = Session(gateway, self.connection, format, room)
         self.connection.session = self.session
         self._read = 0
@@ -146,6 +156,8 @@ def _payloads(data: bytes, format: Format) -> list[dict[str, Any]]:
             head = 4 if size == 126 else 10
             size = int.from_bytes(data[2:head], "big")
         payload = data[head : head + size]
+        if data[0] & RSV1:
+            payload = inflate(payload, 1_000_000)
         found.append(json.loads(payload) if format is JSON else msgspec.msgpack.decode(payload))
         data = data[head + size :]
     return found

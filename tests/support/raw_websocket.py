@@ -5,7 +5,7 @@ import os
 import socket
 from typing import Self
 
-from app.wire.frames import CLOSE, FIN, TEXT
+from app.wire.frames import CLOSE, FIN, RSV1, TEXT
 
 TIMEOUT = 10.0
 
@@ -31,6 +31,7 @@ class RawWebSocket:
         self._socket.settimeout(TIMEOUT)
         self._socket.connect(("127.0.0.1", port))
         self._buffer = b""
+        self.compressed = False  # whether the last frame said so (RSV1)
 
     def __enter__(self) -> Self:
         return self
@@ -89,6 +90,7 @@ class RawWebSocket:
                     size, head = int.from_bytes(data[2:4], "big"), 4
                 if len(data) >= head + size:
                     self._buffer = data[head + size :]
+                    self.compressed = bool(data[0] & RSV1)
                     return data[0] & 0x0F, data[head : head + size]
             self._more()
 

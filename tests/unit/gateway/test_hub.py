@@ -6,7 +6,10 @@ from typing import Any
 import pytest
 from msgspec import Raw
 
+from app import codes
 from app.broker.base import BrokerUnavailable, History, Position
+from app.wire import frames
+from app.wire.deflate import deflate
 from app.wire.plain import MSGPACK
 from app.wire.publication import Publication as Envelope
 from app.wire.publication import pack
@@ -55,6 +58,83 @@ class TestSharing:
             await node.gateway.publish("chat:x", 1)
             await node.settled()
             assert portable.of_type("message") == fast.of_type("message")
+
+
+LONG = "a publication that is worth compressing " * 50
+
+
+class TestCompression:
+    """Invariant 3, H7: compressed once, written to all who agreed on permessage-deflate."""
+
+    async def test_a_mixed_room_shares_one_form_per_format_and_compression(self) -> None:
+        async with Node() as node:
+            plain = [await node.connect(f"p{n}", "chat:x") for n in range(2)]
+            packed = [await node.connect(f"c{n}", "chat:x", compressed=True) for n in range(3)]
+            portable = await node.connect("portable", "chat:x", fast=False)
+            await node.gateway.publish("chat:x", LONG)
+            await node.settled()
+            peers = [*plain, *packed, portable]
+            assert [peer.data("chat:x") for peer in peers] == [[LONG]] * 6
+            forms = [peer.connection.sent[-1] for peer in peers]
+            assert forms[0] is forms[1] is forms[5]
+            assert forms[2] is forms[3] is forms[4]
+            assert len(forms[2]) < len(forms[0]) // 10
+
+    async def test_it_is_done_once_whoever_listens(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        done: list[bytes] = []
+        monkeypatch.setattr(frames, "deflate", lambda payload: done.append(payload) or deflate(payload))
+        async with Node() as node:
+            for n in range(2):
+                await node.connect(f"p{n}", "chat:x")
+            await node.gateway.publish("chat:x", LONG)
+            await node.settled()
+            assert len(done) == 0
+            slow = await node.connect("slow", "chat:x", compressed=True)
+            slow.stop_reading()
+            for n in range(5):
+                await node.connect(f"c{n}", "chat:x", compressed=True)
+            await node.gateway.publish("chat:x", LONG)
+            await node.settled()
+            slow.read_again()
+            assert slow.data("chat:x") == [LONG]
+            assert slow.connection.sent[-1][0] & frames.RSV1
+            assert len(done) == 1
+
+    @pytest.mark.parametrize(("threshold", "packed"), [(0, False), (1024, True), (4096, False)])
+    async def test_only_from_the_threshold_on(self, threshold: int, packed: bool) -> None:
+        async with Node(compression_min_bytes=threshold) as node:
+            plain, ready = await node.connect("p", "chat:x"), await node.connect("c", "chat:x", compressed=True)
+            await node.gateway.publish("chat:x", LONG)
+            await node.settled()
+            assert (ready.connection.sent[-1] is not plain.connection.sent[-1]) is packed
+
+    async def test_frames_of_a_window_are_joined_once_for_each_form(self) -> None:
+        """O4."""
+        async with Node(namespaces={"chat": {"coalesce_ms": 5}}) as node:
+            plain = [await node.connect(f"p{n}", "chat:x") for n in range(2)]
+            packed = [await node.connect(f"c{n}", "chat:x", compressed=True) for n in range(2)]
+            for data in (LONG, "short", LONG + "!"):
+                await node.gateway.publish("chat:x", data)
+            await until(lambda: len(packed[0].data("chat:x")) == 3, "the window is over")
+            assert packed[0].data("chat:x") == plain[0].data("chat:x") == [LONG, "short", LONG + "!"]
+            for pair in (plain, packed):
+                assert pair[0].connection.sent[-1] is pair[1].connection.sent[-1]
+
+    async def test_nothing_but_publications_is_compressed(self) -> None:
+        """Replies may carry tokens, and what a client says beside them: its length would tell of both."""
+
+        class Hooks:
+            @staticmethod
+            async def on_rpc(client: object, method: str, data: object) -> object:
+                return data
+
+        async with Node(Hooks, compression_min_bytes=1) as node:
+            ann = await node.connect("ann", "chat:x", compressed=True)
+            await ann.ask("rpc", method="echo", data=LONG)
+            await node.gateway.send_to_user("ann", LONG)
+            await until(lambda: ann.data("#ann"), "the message to the user")
+            ann.session.end(codes.SHUTDOWN)
+            assert not any(data[0] & frames.RSV1 for data in ann.connection.sent)
 
 
 class TestEcho:

@@ -15,6 +15,7 @@ from starlette.testclient import TestClient
 from app.auth.tokens import sign
 from app.gateway.session import Session
 from app.main import create_app
+from app.server.state import NodeState
 from app.server.websocket_protocol import WebSocketProtocol
 from app.settings import Settings, load
 from tests.support.client import Client
@@ -25,10 +26,11 @@ TOKEN = sign(SETTINGS, "ann", ["*"], ["*"])
 
 
 @asynccontextmanager
-async def serving(app: FastAPI, websockets: object) -> AsyncIterator[str]:
-    """The application on uvicorn in this process, with this WebSocket implementation."""
+async def serving(app: FastAPI, websockets: object, node: NodeState | None = None) -> AsyncIterator[str]:
+    """The application on uvicorn in this process, with this WebSocket implementation; `node`: as in our worker."""
     config = uvicorn.Config(app, http="httptools", ws=websockets, log_config=None, lifespan="on")  # type: ignore[arg-type]
     server = uvicorn.Server(config)
+    server.server_state = node or server.server_state
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
     with server.capture_signals():
@@ -53,6 +55,18 @@ async def test_a_conversation(websockets: object) -> None:
             await app.state.gateway.disconnect("ann")
             assert await bob.closed() == 3503
         await until(lambda: not app.state.gateway.registry.by_id, "both sessions end")
+
+
+@pytest.mark.parametrize(("threshold", "agreed"), [(0, False), (1, True)])
+async def test_whether_compression_is_agreed_on_is_a_setting(threshold: int, agreed: bool) -> None:
+    """H7; zero turns it off both ways."""
+    settings = SETTINGS.model_copy(update={"compression_min_bytes": threshold})
+    async with (
+        serving(create_app(settings), WebSocketProtocol, NodeState(settings)) as url,
+        Client(url, token=TOKEN, compression="deflate") as ann,
+    ):
+        assert ann.compressed is agreed
+        await ann.subscribe("chat:x")
 
 
 def test_a_conversation_in_a_test_client() -> None:

@@ -1,13 +1,15 @@
 """The parser: RFC 6455 section 5, however the bytes arrive."""
 
 import os
+import zlib
 from collections.abc import Sequence
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.wire.frames import BINARY, CLOSE, CONTINUATION, FIN, PING, PONG, TEXT, close_payload, framed
+from app.wire.deflate import deflate
+from app.wire.frames import BINARY, CLOSE, CONTINUATION, FIN, PING, PONG, RSV1, TEXT, close_payload, framed
 from app.wire.parser import FrameParser, Violation, read_close
 
 MAX = 70_000
@@ -138,3 +140,72 @@ def test_close_codes_that_must_not_be_sent(payload: bytes) -> None:
 def test_a_long_reason_is_cut_at_a_character() -> None:
     assert len(close_payload(1000, "ä" * 100)) <= 125
     assert close_payload(1000, "ä" * 100)[2:].decode() == "ä" * 61
+
+
+class TestCompressed:
+    """permessage-deflate (RFC 7692 section 7.2.2), where it was agreed on."""
+
+    def read(self, stream: bytes, max_size: int = MAX) -> list[tuple[int, bytes]]:
+        return list(FrameParser(max_size, deflate=True).feed(stream))
+
+    def violation(self, stream: bytes, max_size: int = MAX) -> int:
+        with pytest.raises(Violation) as broken:
+            self.read(stream, max_size)
+        return broken.value.close.code
+
+    @settings(max_examples=50)
+    @given(st.text(min_size=1, max_size=300).map(str.encode), st.data())
+    def test_messages_come_compressed_or_not_whole_or_in_fragments(self, text: bytes, data: st.DataObject) -> None:
+        deflated = deflate(text)
+        cut = data.draw(st.integers(0, len(deflated)))
+        stream = (
+            masked(TEXT, deflated, first=RSV1)
+            + masked(TEXT, text)
+            + masked(TEXT, deflated[:cut], final=False, first=RSV1)
+            + masked(PING, b"!")
+            + masked(CONTINUATION, deflated[cut:])
+            + masked(BINARY, text[:1], final=False)
+            + masked(CONTINUATION, text[1:])
+        )
+        expected = [(TEXT, text), (TEXT, text), (PING, b"!"), (TEXT, text), (BINARY, text)]
+        assert self.read(stream) == expected
+        parser = FrameParser(MAX, deflate=True)
+        assert [message for byte in stream for message in parser.feed(bytes((byte,)))] == expected
+
+    @pytest.mark.parametrize(
+        ("stream", "code"),
+        [
+            (masked(PING, b"", first=RSV1), 1002),
+            (masked(CLOSE, b"", first=RSV1), 1002),
+            (masked(TEXT, b"", first=0x20), 1002),
+            (masked(TEXT, deflate(b"x"), first=RSV1 | 0x10), 1002),
+            (masked(TEXT, b"a", final=False, first=RSV1) + masked(CONTINUATION, b"b", first=RSV1), 1002),
+            (masked(TEXT, b"no deflate data", first=RSV1), 1007),
+            (masked(BINARY, b"", first=RSV1), 1007),
+            (masked(TEXT, deflate(b"\xff" * 50), first=RSV1), 1007),
+        ],
+    )
+    def test_what_breaks_the_rules_ends_with_its_code(self, stream: bytes, code: int) -> None:
+        assert self.violation(stream) == code
+
+    def test_without_agreement_nothing_may_be_compressed(self) -> None:
+        assert violation(masked(TEXT, deflate(b"x"), first=RSV1)) == 1002
+
+    def test_the_limit_holds_before_and_after_inflating(self) -> None:
+        fits = masked(BINARY, deflate(bytes(1000)), first=RSV1)
+        assert self.read(fits, max_size=1000) == [(BINARY, bytes(1000))]
+        assert self.violation(masked(BINARY, deflate(bytes(1001)), first=RSV1), max_size=1000) == 1009
+        bomb = zlib.compressobj(9, zlib.DEFLATED, -15)
+        packed = bomb.compress(bytes(1_000_000)) + bomb.flush(zlib.Z_SYNC_FLUSH)
+        halves = masked(TEXT, packed[:500], final=False, first=RSV1) + masked(CONTINUATION, packed[500:])
+        assert self.violation(halves) == 1009
+        assert self.violation(b"\xc2\xfe\xff\xff", max_size=1000) == 1009
+
+    @settings(max_examples=300)
+    @given(st.lists(st.binary(max_size=40), max_size=5))
+    def test_any_payload_gives_a_message_or_a_violation(self, payloads: list[bytes]) -> None:
+        for payload in payloads:
+            try:
+                assert len(self.read(masked(BINARY, payload, first=RSV1), max_size=100)[0][1]) <= 100
+            except Violation as broken:
+                assert broken.close.code in (1007, 1009)  # noqa: PT017 - it need not be raised
