@@ -222,6 +222,8 @@ class WebSocketProtocol(asyncio.Protocol):
                     self._answer_ping(payload)
                 if self._parser is None:  # the receiver ended the connection at once
                     return
+                if self._reading_paused:  # what is left stays as it came: inflated it may be a thousand times larger
+                    return
         except Violation as violation:
             self._close(violation.close.code, violation.reason)
             self._parser = FrameParser(0)  # nothing that follows is read as a message
@@ -277,6 +279,12 @@ class WebSocketProtocol(asyncio.Protocol):
         if self._transport is not None and self._reading_paused and not self._transport.is_closing():
             self._reading_paused = False
             self._transport.resume_reading()
+            asyncio.get_running_loop().call_soon(self._read_on)
+
+    def _read_on(self) -> None:
+        """Takes up what had come when reading was paused."""
+        if self._parser is not None and not self._reading_paused:
+            self._frames(b"")
 
     def shutdown(self) -> None:
         """Uvicorn's last call, when the drain is over."""

@@ -3,6 +3,8 @@
 import asyncio
 import zlib
 from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -95,3 +97,25 @@ def test_a_malformed_offer_is_no_agreement(stack: Stack) -> None:
     with RawWebSocket(stack.pods[0].public_port) as raw:
         raw.upgrade('Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits="')
         assert "sec-websocket-extensions" not in raw.head
+
+
+def test_many_small_bombs_in_one_packet_wait_as_they_came(stack: Stack) -> None:
+    """Behind a command that is under way they are queued (H2): what is read no further is not inflated either."""
+    bomb = deflate(b'{"type":"ping","id":"%b"}' % (b"x" * 60_000))
+    pid = stack.worker_pids()[0]
+    with RawWebSocket(stack.pods[0].public_port) as raw:
+        raw.upgrade(OFFER, f"Authorization: Bearer {stack.token()}")
+        Path(f"/proc/{pid}/clear_refs").write_text("5")  # the peak begins anew (man 5 proc)
+        before = peak_memory(pid)
+        raw.send(
+            client_frame(TEXT, b'{"type":"subscribe","id":1,"room":"chat:bombs"}')
+            + client_frame(TEXT, bomb, reserved=RSV1) * 2000
+        )
+        with suppress(ConnectionError):
+            assert raw.close_code() == 3013
+    assert peak_memory(pid) - before < 20_000_000
+
+
+def peak_memory(pid: int) -> int:
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(status.partition("VmHWM:")[2].split()[0]) * 1024
