@@ -41,6 +41,31 @@ def test_framing_fragments_utf8_and_closing(wstest: Path, echo_url: str, tmp_pat
     assert_all_pass(run_cases(wstest, echo_url, cases, tmp_path, timeout=120), at_least=247)
 
 
+#: Offers that ask for a small window of ours: declined, as all members share the bytes of the whole one (H7).
+DECLINED = {"13.3", "13.5"}
+
+
+def assert_compressed(verdicts: dict[str, str], at_least: int) -> None:
+    """Under `/publications` the echo comes as the gateway's own publications do."""
+    assert len(verdicts) >= at_least
+    wanted = {case: "UNIMPLEMENTED" if case.rpartition(".")[0] in DECLINED else "OK" for case in verdicts}
+    assert verdicts == wanted
+
+
+@pytest.mark.timeout(120)
+def test_compression(wstest: Path, echo_url: str, tmp_path: Path) -> None:
+    """Of 1,000 messages each: small ones, long ones, fragments, and every kind of offer."""
+    cases = ["12.1.1", "12.1.11", "12.2.4", *(f"13.{offer}.1" for offer in range(2, 8))]
+    assert_compressed(run_cases(wstest, f"{echo_url}/publications", cases, tmp_path, timeout=60), at_least=9)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1500)
+def test_all_of_compression(wstest: Path, echo_url: str, tmp_path: Path) -> None:
+    cases = ["12.*", "13.*"]
+    assert_compressed(run_cases(wstest, f"{echo_url}/publications", cases, tmp_path, timeout=1200), at_least=216)
+
+
 @pytest.mark.long
 @pytest.mark.timeout(900)
 def test_limits_and_performance(wstest: Path, echo_url: str, tmp_path: Path) -> None:

@@ -18,7 +18,9 @@ from app.main import create_app
 from app.server.state import NodeState
 from app.server.websocket_protocol import WebSocketProtocol
 from app.settings import Settings, load
+from app.wire.frames import Frame
 from tests.support.client import Client
+from tests.support.raw_websocket import RawWebSocket
 from tests.support.waiting import until
 
 SETTINGS: Settings = load(internal_port=0, token_hmac_secret="a-secret-of-the-tests-that-is-long-enough")
@@ -67,6 +69,26 @@ async def test_whether_compression_is_agreed_on_is_a_setting(threshold: int, agr
     ):
         assert ann.compressed is agreed
         await ann.subscribe("chat:x")
+
+
+@pytest.mark.parametrize("offers", [True, False])
+async def test_a_frame_for_one_goes_out_in_the_form_that_was_agreed_on(offers: bool) -> None:
+    """As from an outbox: the same bytes that the others get."""
+    app = create_app(SETTINGS)
+    frame = Frame(b"so long " * 500, text=True, deflate_from=1)
+    async with serving(app, WebSocketProtocol) as url:
+        with RawWebSocket(int(url.rpartition(":")[2])) as raw:
+            extension = ["Sec-WebSocket-Extensions: permessage-deflate"] if offers else []
+            await asyncio.to_thread(raw.upgrade, *extension)
+            await asyncio.to_thread(raw.frame)
+            (session,) = app.state.gateway.registry.by_id.values()
+            session.connection.send(frame)
+            _, payload = await asyncio.to_thread(raw.frame)
+            assert raw.compressed is offers
+            assert (frame.deflated if offers else frame.wire).endswith(payload)
+            session.connection.send(Frame(frame.payload, text=True))
+            assert (await asyncio.to_thread(raw.frame))[1] == frame.payload
+            assert not raw.compressed
 
 
 def test_a_conversation_in_a_test_client() -> None:
