@@ -40,7 +40,7 @@ class Entry:
 
 
 class Outbox:
-    """First in, first out. `size` is in bytes as they would go to the socket."""
+    """First in, first out. `size` is in bytes as they would go to the socket uncompressed."""
 
     __slots__ = ("_entries", "_limit", "_newest_by_key", "_next", "owed", "size")
 
