@@ -1,7 +1,8 @@
 #!/bin/sh
-# Makes .venv and installs a lock file into it:  venv.sh [--apt] run|test
+# Makes a venv and installs a lock file into it:  venv.sh [--apt] run|test|bench
 # A venv counts as made only by its stamp, which is written after the install. With --apt (root, Debian) a missing
-# python3-venv is installed. The test lock is a superset of the run lock, so one .venv serves both.
+# python3-venv is installed. The test lock is a superset of the run lock, so one .venv serves both. The servers that the
+# benchmark compares with have .cache/bench/venv to themselves.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -10,6 +11,8 @@ fail() { echo "$*" >&2; exit 1; }
 apt=no
 [ "$1" = --apt ] && { apt=yes; shift; }
 lock=$1
+venv=.venv
+[ "$lock" = bench ] && venv=.cache/bench/venv
 
 in_range='import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))'
 if [ -n "${PYTHON:-}" ]; then
@@ -24,38 +27,38 @@ fi
 
 made_of="$("$python" -c 'import sys; print(sys.version.split()[0], sys.base_prefix)') $PWD"
 stamp_of() { echo "$made_of $(cksum < "requirements/$1.txt")"; }
-has() { [ "$(cat ".venv/.stamp-$1" 2>/dev/null)" = "$(stamp_of "$1")" ] && .venv/bin/python -c '' 2>/dev/null; }
+has() { [ "$(cat "$venv/.stamp-$1" 2>/dev/null)" = "$(stamp_of "$1")" ] && "$venv/bin/python" -c '' 2>/dev/null; }
 
 make_venv() {
     if "$python" -c 'import ensurepip, venv' 2>/dev/null; then
-        "$python" -m venv .venv
+        "$python" -m venv "$venv"
     elif command -v uv >/dev/null 2>&1; then
-        uv venv --quiet --python "$python" .venv
+        uv venv --quiet --python "$python" "$venv"
     elif command -v virtualenv >/dev/null 2>&1; then
-        virtualenv --quiet --python "$python" .venv
+        virtualenv --quiet --python "$python" "$venv"
     else
         return 1
     fi
 }
 
 install() {
-    echo "Installing requirements/$1.txt into .venv ..."
-    if [ -x .venv/bin/pip ]; then
-        .venv/bin/python -m pip install --disable-pip-version-check --no-input \
+    echo "Installing requirements/$1.txt into $venv ..."
+    if [ -x "$venv/bin/pip" ]; then
+        "$venv/bin/python" -m pip install --disable-pip-version-check --no-input \
             --require-hashes --only-binary :all: -r "requirements/$1.txt"
     else
-        uv pip install --python .venv/bin/python --require-hashes --only-binary :all: -r "requirements/$1.txt"
+        uv pip install --python "$venv/bin/python" --require-hashes --only-binary :all: -r "requirements/$1.txt"
     fi || fail "The install failed; the lines above say why. Run the same command again to start over."
-    stamp_of "$1" > ".venv/.stamp-$1"
+    stamp_of "$1" > "$venv/.stamp-$1"
 }
 
 has "$lock" && exit 0
 
 if ! has run; then
-    rm -rf .venv
-    echo "Making .venv with $python ($("$python" -V)) ..."
+    rm -rf "$venv"
+    echo "Making $venv with $python ($("$python" -V)) ..."
     if ! make_venv; then
-        rm -rf .venv
+        rm -rf "$venv"
         package=python3-venv
         [ "$(python3 -V 2>/dev/null)" = "$("$python" -V)" ] || package="$(basename "$python")-venv"
         if [ "$apt" = yes ] && [ "$(id -u)" = 0 ] && [ -e /etc/debian_version ]; then
@@ -69,4 +72,4 @@ if ! has run; then
     fi
 fi
 install "$lock"
-if [ "$lock" = test ]; then stamp_of run > .venv/.stamp-run; fi
+if [ "$lock" = test ]; then stamp_of run > "$venv/.stamp-run"; fi

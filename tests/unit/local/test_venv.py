@@ -15,7 +15,7 @@ case "$*" in
     *base_prefix*) cat version ;;
     -V) echo "Python $(cat version)" ;;
     *ensurepip*) [ ! -e no-ensurepip ] ;;
-    "-m venv .venv") mkdir -p .venv/bin; cp "$0" .venv/bin/python; cp "$0" .venv/bin/pip ;;
+    "-m venv "*) mkdir -p "$3/bin"; cp "$0" "$3/bin/python"; cp "$0" "$3/bin/pip" ;;
     *"pip install"*) echo "$*" >> installs; [ ! -e no-index ] ;;
 esac
 """
@@ -44,6 +44,7 @@ class Checkout:
         shutil.copy(SCRIPT, folder / "local")
         self.write("requirements/run.txt", "run 1")
         self.write("requirements/test.txt", "test 1")
+        self.write("requirements/bench.txt", "bench 1")
         self.write("version", "3.12.0")
         for tool in ("sh", "cat", "cksum", "rm", "cp", "mkdir", "dirname", "basename"):
             (folder / "bin" / tool).symlink_to(shutil.which(tool) or "")
@@ -121,6 +122,21 @@ def test_a_fresh_test_venv_serves_run_as_well(checkout: Checkout) -> None:
     checkout.run("test")
     assert len(checkout.installs()) == 1
     checkout.run("run")
+    assert checkout.installs() == []
+
+
+def test_the_bench_lock_has_a_venv_to_itself(checkout: Checkout) -> None:
+    checkout.run("test")
+    checkout.write(".venv/kept")
+    checkout.installs()
+    made = checkout.run("bench")
+    assert "Making .cache/bench/venv with python3" in made.stdout
+    [install] = checkout.installs()
+    assert install.endswith("-r requirements/bench.txt")
+    assert (checkout.folder / ".cache" / "bench" / "venv" / "bin" / "python").exists()
+    assert (checkout.folder / ".venv" / "kept").exists()
+    again = checkout.run("bench"), checkout.run("test")
+    assert [run.stdout for run in again] == ["", ""]
     assert checkout.installs() == []
 
 
