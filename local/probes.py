@@ -29,3 +29,12 @@ def redis_answers(port: int) -> bool:
             return connection.recv(64).startswith(b"+PONG")
     except OSError:
         return False
+
+
+def listens(port: int) -> bool:
+    """Whether anybody accepts a connection."""
+    try:
+        socket.create_connection((HOST, port), _TIMEOUT).close()
+    except OSError:
+        return False
+    return True

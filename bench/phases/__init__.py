@@ -1,0 +1,1 @@
+"""What is measured, one phase a module: `run(bench)` measures and adds its results."""

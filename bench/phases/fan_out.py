@@ -1,0 +1,50 @@
+"""One room, one publication under way at a time: what a delivery costs, by members and by server."""
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from functools import partial
+from typing import Any
+
+from bench.dialect import text_of
+from bench.measure import Bench, Loaded, in_turn, loaded
+from bench.peer_servers import peer_servers
+from bench.product import product
+from bench.server import Server, floor
+
+PAYLOAD = 200
+
+#: With so many members only these are measured: the others take minutes.
+FAST = ("floor", "carillon", "carillon-python", "tutorial", "picows")
+MOST_FOR_ALL = 1000
+
+
+def run(bench: Bench) -> None:
+    for members in (200, 1000) if bench.quick else (200, 1000, 5000):
+        with ExitStack() as stack:
+            wanted = ("floor", "carillon", "carillon-python", "tutorial") if bench.quick else None
+            names = FAST if members > MOST_FOR_ALL else wanted
+            servers = _servers(bench, stack, names)
+            all_loaded = [loaded(stack, bench, server).members(members).publisher() for server in servers]
+            compare(bench, "fan-out", all_loaded, members, PAYLOAD)
+
+
+def compare(
+    bench: Bench, phase: str, servers: Sequence[Loaded], members: int, payload: int = PAYLOAD, **how: Any
+) -> None:
+    """The same publications through each server in turn. The floor sends what the product sends, byte for byte."""
+    product_ = next(one for one in servers if one.server.name == "carillon")
+    text = text_of(payload)
+    wire = round(product_.load.publish(1, product_.server.dialect.publish(text))["bytes"] / members)
+    templates = {one.server.name: one.server.dialect.publish(text) for one in servers} | {"floor": text_of(wire)}
+    work = {
+        one.server.name: partial(one.deliveries, templates[one.server.name], members=members, **how) for one in servers
+    }
+    in_turn(bench, phase, {"members": members, "payload": payload}, work)
+
+
+def _servers(bench: Bench, stack: ExitStack, names: Sequence[str] | None) -> list[Server]:
+    ours = [
+        stack.enter_context(floor(bench.native, bench.folder)),
+        stack.enter_context(product(bench.folder)),
+    ]
+    return [*ours, *peer_servers(stack, bench.folder, names)]

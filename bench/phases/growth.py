@@ -1,0 +1,59 @@
+"""The same room beside many others, on more workers, and through the edge: a delivery must not cost more."""
+
+from contextlib import ExitStack
+from functools import partial
+
+from bench.dialect import Line, text_of
+from bench.measure import Bench, Figures, Loaded, in_turn, loaded
+from bench.product import bearer, product, subscribe
+
+MEMBERS = 1000
+PAYLOAD = 200
+ROOMS = (1, 100, 10_000, 100_000)
+#: Name, workers, and whether clients come through Nginx.
+HOSTED = (("1 worker", 1, False), ("2 workers", 2, False), ("1 worker behind Nginx", 1, True))
+#: Rooms that one background session is in.
+ROOMS_EACH = 10_000
+
+
+def run(bench: Bench) -> None:
+    _rooms(bench)
+    _workers(bench)
+
+
+def _rooms(bench: Bench) -> None:
+    with ExitStack() as stack:
+        env = {"CARILLON_MAX_SUBSCRIPTIONS": str(ROOMS_EACH + 1)}
+        one = loaded(stack, bench, stack.enter_context(product(bench.folder, env=env))).members(MEMBERS).publisher()
+        there = 1
+        for rooms in (1, 10_000) if bench.quick else ROOMS:
+            while there < rooms:
+                more = min(ROOMS_EACH, rooms - there)
+                one.idle([_elsewhere(there, more)])
+                there += more
+            in_turn(bench, "rooms", {"rooms": rooms, "members": MEMBERS}, {"carillon": partial(_deliveries, one)})
+
+
+def _elsewhere(first: int, count: int) -> Line:
+    commands = [subscribe(f"other-{first + n}") for n in range(count)]
+    script = [(message, "") for message, _ in commands[:-1]] + [commands[-1]]
+    return Line("/ws", tuple(script), (bearer(f"elsewhere-{first}"),))
+
+
+def _workers(bench: Bench) -> None:
+    """Each worker hears every publication once and writes to its own members."""
+    with ExitStack() as stack:
+        work = {}
+        for name, workers, edge in (
+            ("1 worker", 1, False),
+            ("2 workers", 2, False),
+            ("1 worker behind Nginx", 1, True),
+        ):
+            server = stack.enter_context(product(bench.folder, workers=workers, edge=edge, name=name.replace(" ", "-")))
+            one = loaded(stack, bench, server).members(MEMBERS).publisher()
+            work[name] = partial(_deliveries, one)
+        in_turn(bench, "workers", {"members": MEMBERS}, work)
+
+
+def _deliveries(one: Loaded) -> Figures:
+    return one.deliveries(one.server.dialect.publish(text_of(PAYLOAD)), members=MEMBERS)
