@@ -27,7 +27,7 @@ class Dialect:
     publisher: Callable[[], Line]
     #: What is sent to publish a text; the text needs no escapes in JSON.
     publish: Callable[[str], str]
-    #: How the server's own pings begin, and the answer; None: it has only those of WebSocket.
+    #: The text of the server's own pings, and the answer; None: it has only those of WebSocket.
     ping: tuple[str, str] | None = None
 
 

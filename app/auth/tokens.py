@@ -7,25 +7,18 @@ from pathlib import Path
 from typing import NoReturn
 
 import msgspec
-from joserfc import jws, jwt
-from joserfc.errors import JoseError
+from joserfc import jwt
 from joserfc.jwk import OctKey
 
 from app.auth.jwks import Fetch, Jwks, fetch_document
 from app.auth.keys import HS256, TokenKey
 from app.auth.permissions import Claims
+from app.auth.signed_token import InvalidToken, SignedToken
 from app.codes import INTERNAL, CommandError
 from app.settings import Settings, SettingsError
 
-#: Looked at before anything else of a token.
-MAX_TOKEN_BYTES = 8192
-
 #: OpenID Connect Core 1.0, section 2, on `sub`.
 MAX_USER_LENGTH = 255
-
-
-class InvalidToken(Exception):
-    """The token is refused. The text says why in words that hold nothing of the token."""
 
 
 class ExpiredToken(InvalidToken):
@@ -84,15 +77,15 @@ class TokenVerifier:
         if claims is None:
             assert self._jwks is not None
             fetched = await self._jwks.refresh()
-            claims = self._verify_by_jwks(self._jwks, _read(token), fetched=fetched)
+            claims = self._verify_by_jwks(self._jwks, SignedToken.read(token), fetched=fetched)
         return claims
 
     def verify_now(self, token: str) -> Claims | None:
         """The same without waiting; None where a JWKS has to be fetched first: call `verify`."""
-        signed = _read(token)
-        algorithm, kid = signed.protected["alg"], signed.protected.get("kid")
-        if any(key.signed(signed) for key in self._keys if key.may_have_signed(algorithm, kid)):
+        signed = SignedToken.read(token)
+        if any(key.signed(signed.message, signed.signature) for key in self._keys if signed.may_be_of(key)):
             return self._claims(signed.payload)
+        algorithm, kid = signed.algorithm, signed.kid
         if self._jwks is None or algorithm in HS256:
             _refuse_signature()
         if self._jwks.worth_asking(known=bool(self._jwks.candidates(algorithm, kid))):
@@ -100,9 +93,9 @@ class TokenVerifier:
             return None
         return self._verify_by_jwks(self._jwks, signed, fetched=False)
 
-    def _verify_by_jwks(self, jwks: Jwks, signed: jws.CompactSignature, *, fetched: bool) -> Claims:
-        candidates = jwks.candidates(signed.protected["alg"], signed.protected.get("kid"))
-        if any(key.signed(signed) for key in candidates):
+    def _verify_by_jwks(self, jwks: Jwks, signed: SignedToken, *, fetched: bool) -> Claims:
+        candidates = jwks.candidates(signed.algorithm, signed.kid)
+        if any(key.signed(signed.message, signed.signature) for key in candidates):
             return self._claims(signed.payload)
         if candidates or fetched:
             _refuse_signature()
@@ -156,23 +149,6 @@ def sign(
     key = TokenKey.from_secret(settings.token_hmac_secret[0].get_secret_value()).key
     assert isinstance(key, OctKey)
     return jwt.encode({"alg": "HS256"}, claims, key)
-
-
-def _read(token: str) -> jws.CompactSignature:
-    """The parts of a token, nothing of it verified. Raises InvalidToken."""
-    if len(token) > MAX_TOKEN_BYTES:
-        raise InvalidToken(f"longer than {MAX_TOKEN_BYTES} bytes")
-    try:
-        signed = jws.extract_compact(token.encode("ascii"))
-    except (JoseError, ValueError, TypeError, RecursionError):
-        raise InvalidToken("not a signed JWT") from None
-    header = signed.protected
-    # No extension that a `crit` header may ask for has a meaning here: RFC 7515 section 4.1.11 says refuse.
-    if not isinstance(header, dict) or not isinstance(header.get("alg"), str) or "crit" in header:
-        raise InvalidToken("not a header of a JWT that is understood here")
-    if not isinstance(header.get("kid", ""), str):
-        raise InvalidToken("kid must be a string")
-    return signed
 
 
 def _refuse_signature() -> NoReturn:

@@ -8,7 +8,8 @@ from msgspec import UNSET
 
 from app import codes
 from app.auth.permissions import Claims
-from app.auth.tokens import ExpiredToken, InvalidToken
+from app.auth.signed_token import InvalidToken
+from app.auth.tokens import ExpiredToken
 from app.broker.base import Position
 from app.codes import CommandError, Disconnect
 from app.gateway.naming import options_of

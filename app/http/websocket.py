@@ -7,7 +7,7 @@ from fastapi import APIRouter, WebSocket
 
 from app import codes
 from app.auth.permissions import Claims
-from app.auth.tokens import InvalidToken
+from app.auth.signed_token import InvalidToken
 from app.gateway.admission import Refusal
 from app.gateway.gateway import Gateway
 from app.gateway.session import Session

@@ -1,6 +1,6 @@
 /* The load client: thousands of WebSocket clients in one thread, cheaper than any server it measures.
 
-   load PORT [PING PONG]         a text message that begins with PING is answered with PONG
+   load PORT [PING PONG]         a text message PING is answered with PONG
 
    Commands come as lines on stdin; each is answered with one line of JSON on stdout:
      connect ROLE FILE IN_FLIGHT SECONDS   one connection per line of FILE; ROLE: member, publisher or idle. A line:
@@ -292,7 +292,7 @@ static void delivery(struct conn *c, const char *payload, size_t size) {
 }
 
 static void message(struct conn *c, bool compressed, const char *payload, size_t size) {
-    if (ping && size >= strlen(ping) && !memcmp(payload, ping, strlen(ping))) {
+    if (ping && size == strlen(ping) && !memcmp(payload, ping, size)) {
         put_frame(c, 1, pong, strlen(pong));
     } else if (c->state == SCRIPT) {
         if (memmem(payload, size, c->expected, strlen(c->expected))) go_on(c);

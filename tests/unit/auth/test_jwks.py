@@ -16,7 +16,8 @@ from app.auth import jwks
 from app.auth.jwks import MAX_DOCUMENT_BYTES, MAX_KEYS, fetch_document, read_keys
 from app.auth.keys import TokenKey
 from app.auth.permissions import Claims
-from app.auth.tokens import ExpiredToken, InvalidToken, KeysUnavailable, TokenVerifier
+from app.auth.signed_token import InvalidToken
+from app.auth.tokens import ExpiredToken, KeysUnavailable, TokenVerifier
 from app.settings import load
 from tests.support.forgery import ALGORITHMS, Forge
 
