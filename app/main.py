@@ -50,7 +50,8 @@ def create_app(settings: Settings | None = None, *, hooks: object = hooks) -> Fa
     )
     app.state.gateway = gateway
     app.state.slot = slot
-    app.include_router(websocket.router(HookDependencies(hook_calls, app)))
+    dependencies = HookDependencies(hook_calls, app)
+    app.include_router(websocket.router(dependencies))
     app.include_router(health.router)
     app.include_router(metrics.router)
     app.include_router(api.router)
@@ -64,5 +65,7 @@ def create_app(settings: Settings | None = None, *, hooks: object = hooks) -> Fa
         app.add_middleware(
             CORSMiddleware, allow_origins=settings.allowed_origins, allow_methods=["*"], allow_headers=["*"]
         )
+    if not dependencies:
+        app.add_middleware(websocket.Upgrades)
     app.add_middleware(PortGate, internal_port=settings.internal_port)
     return app

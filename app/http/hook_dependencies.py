@@ -49,6 +49,10 @@ class HookDependencies:
             _collect = _collector(inspect.Signature([scope_parameter, *parameters]))
             self._route = APIWebSocketRoute("/", _collect, dependency_overrides_provider=app)
 
+    def __bool__(self) -> bool:
+        """Whether any hook has one."""
+        return self._route is not None
+
     async def resolve(self, websocket: WebSocket) -> HookValues | None:
         """The values for this connection, None where no hook wants any. Raises DependenciesFailed, UpgradeAnswered."""
         if self._route is None:

@@ -15,6 +15,7 @@ INTERNAL_PATHS = (
     "/openapi.json",
     "/asyncapi.json",
 )
+_FIRST_PARTS = frozenset(path.removeprefix("/") for path in INTERNAL_PATHS)
 
 
 class PortGate:
@@ -29,13 +30,13 @@ class PortGate:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if self._internal_port and scope["type"] in ("http", "websocket"):
             port = (scope.get("server") or (None, None))[1]
-            if (port == self._internal_port) is not _internal(_routed_path(scope)):
+            if (port == self._internal_port) is not _internal(routed_path(scope)):
                 await _not_found(scope, receive, send)
                 return
         await self._app(scope, receive, send)
 
 
-def _routed_path(scope: Scope) -> str:
+def routed_path(scope: Scope) -> str:
     """The path as the router will see it. It must be the very same: otherwise one could slip past the gate."""
     path: str = scope["path"]
     root: str = scope.get("root_path", "")
@@ -43,7 +44,7 @@ def _routed_path(scope: Scope) -> str:
 
 
 def _internal(path: str) -> bool:
-    return any(path == prefix or path.startswith(prefix + "/") for prefix in INTERNAL_PATHS)
+    return path.startswith("/") and path[1:].partition("/")[0] in _FIRST_PARTS
 
 
 async def _not_found(scope: Scope, receive: Receive, send: Send) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Coroutine
 from typing import Any
 
 from fastapi import APIRouter, WebSocket
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app import codes
 from app.auth.permissions import Claims
@@ -15,30 +16,50 @@ from app.http.errors import HttpError, failure
 from app.http.hook_dependencies import DependenciesFailed, HookDependencies, HookValues, UpgradeAnswered
 from app.http.origin import origin_allowed
 from app.http.portable import PortableConnection
+from app.http.ports import routed_path
 from app.wire.plain import JSON, MSGPACK, MSGPACK_SUBPROTOCOL
+
+PATH = "/ws"
 
 
 def router(dependencies: HookDependencies) -> APIRouter:
-    """The routes; `dependencies` are those of the hooks."""
+    """The routes for hooks with dependencies, which FastAPI resolves."""
     router = APIRouter()
 
-    @router.websocket("/ws")
+    @router.websocket(PATH)
     async def plain(websocket: WebSocket) -> None:
         await _serve(websocket, None, dependencies)
 
-    @router.websocket("/ws/{room:path}")
+    @router.websocket(PATH + "/{room:path}")
     async def plain_in_room(websocket: WebSocket, room: str) -> None:
         await _serve(websocket, room, dependencies)
 
     return router
 
 
-async def _serve(websocket: WebSocket, room: str | None, dependencies: HookDependencies) -> None:
+class Upgrades:
+    """ASGI middleware for hooks without dependencies: upgrades go straight to the gateway (H6).
+
+    What FastAPI does for a route costs more than all the rest of this handshake."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":
+            head, _, room = routed_path(scope).partition(PATH)
+            if not head and (not room or room[0] == "/"):
+                await _serve(WebSocket(scope, receive, send), room[1:] if room else None, None)
+                return
+        await self._app(scope, receive, send)
+
+
+async def _serve(websocket: WebSocket, room: str | None, dependencies: HookDependencies | None) -> None:
     gateway: Gateway = websocket.app.state.gateway
     address = websocket.client.host if websocket.client is not None else ""
     refusal = _refusal(gateway, websocket, address)
     hook_values: HookValues | None = None
-    if refusal is None:
+    if refusal is None and dependencies is not None:
         try:
             hook_values = await dependencies.resolve(websocket)
         except UpgradeAnswered:
@@ -71,8 +92,8 @@ async def _serve(websocket: WebSocket, room: str | None, dependencies: HookDepen
 
 
 def _refusal(gateway: Gateway, websocket: WebSocket, address: str) -> Refusal | None:
-    origin, host = websocket.headers.get("origin"), websocket.headers.get("host", "")
-    if not origin_allowed(origin, host, gateway.settings.allowed_origins):
+    origin = websocket.headers.get("origin")
+    if not origin_allowed(origin, websocket.headers.get("host", ""), gateway.settings.allowed_origins):
         return Refusal(403, "origin")
     return gateway.admission.refusal(address, gateway.unready(), gateway.now())
 
@@ -103,13 +124,14 @@ def _credentials(gateway: Gateway, websocket: WebSocket) -> Coroutine[Any, Any, 
     scheme, _, token = authorization.partition(" ")
     if scheme.lower() == "bearer":
         return gateway.verifier.verify(token.strip())
-    ticket = websocket.query_params.get("ticket")
+    ticket = websocket.query_params.get("ticket") if websocket.scope["query_string"] else None
     if ticket is not None:
         return _redeem(gateway, ticket)
     # A cookie is sent by the browser on its own: only with an Origin, which was checked, does it say what is wanted.
-    cookie = websocket.cookies.get(gateway.settings.token_cookie) if gateway.settings.token_cookie else None
-    if cookie and "origin" in websocket.headers:
-        return gateway.verifier.verify(cookie)
+    if gateway.settings.token_cookie and "origin" in websocket.headers:
+        cookie = websocket.cookies.get(gateway.settings.token_cookie)
+        if cookie:
+            return gateway.verifier.verify(cookie)
     return None
 
 
