@@ -234,8 +234,8 @@ class Settings(BaseSettings):
     ping_interval: float = option(25, "How often a client is pinged.", unit="seconds", zero="never")
     pong_timeout: float = option(10, "How long a client may take to answer; then close 3012.", unit="seconds", gt=0)
     send_buffer: int = option(65_536, "`SO_SNDBUF` of client sockets (O1).", unit="bytes", zero="the kernel's choice")
-    write_high_water: int = option(
-        16_384, "Unsent bytes in a transport above which its client counts as slow (O1).", unit="bytes", gt=0
+    native_send: bool = option(
+        True, "Whether the fan-out's innermost loop runs in C where `python -m app build` has built it."
     )
     fanout_chunk: int = option(
         1000, "Writes of one publication after which the loop serves others (O5).", unit="members", gt=0

@@ -23,7 +23,7 @@ import msgspec
 from app import hooks as shipped_hooks
 from app.auth.tokens import sign
 from app.broker.base import Position
-from app.gateway.connection import Receiver
+from app.gateway.connection import NO_SOCKET, Receiver
 from app.gateway.gateway import Gateway
 from app.main import create_app
 from app.settings import load
@@ -299,6 +299,7 @@ class _Line:
         self.address = address
         self.raw_write: Callable[[bytes], None] | None = self._write
         self.compressed = False
+        self.socket = NO_SOCKET
         #: Set once the connection is over.
         self.close_code: int | None = None
         self.close_reason = ""

@@ -6,6 +6,13 @@ from typing import Protocol
 from app.wire.frames import Frame
 
 
+#: Bytes can only be handed to the transport: it encrypts them, or is not ours.
+NO_SOCKET = -1
+
+
+Write = Callable[[bytes], None]
+
+
 class Receiver(Protocol):
     """What a connection tells its session. Never raises; called in the event loop, one at a time."""
 
@@ -13,10 +20,13 @@ class Receiver(Protocol):
         """One whole message; a text message is valid UTF-8."""
 
     def pause_writing(self) -> None:
-        """More than `write_high_water` bytes are unsent. May be called inside a write (O5)."""
+        """Bytes are unsent: the client, or the way to it, is slower than what comes. May be called inside a write (O5)."""
 
     def resume_writing(self) -> None:
         """What was unsent has gone out."""
+
+    def closing(self) -> None:
+        """The closing handshake has begun: nothing can be sent any more (RFC 6455 section 5.5.1). `lost` follows."""
 
     def lost(self, code: int) -> None:
         """The connection is over: the peer's close code, or 1006 where none came. Called exactly once."""
@@ -29,10 +39,13 @@ class Connection(Protocol):
     address: str
 
     #: Writes ready-made frames straight to the transport; None where only whole messages can be sent.
-    raw_write: Callable[[bytes], None] | None
+    raw_write: Write | None
 
     #: Whether permessage-deflate was agreed on: `raw_write` takes `Frame.deflated` too, and `send` chooses by itself.
     compressed: bool
+
+    #: The descriptor that `raw_write` writes to, for as long as the transport holds no unsent bytes; or NO_SOCKET.
+    socket: int
 
     def send(self, frame: Frame) -> None:
         """Hands over one message. Does nothing after `close`."""
@@ -52,8 +65,9 @@ class _Lost:
     """Stands in for a connection that is gone, so that nothing keeps the real one alive (H4)."""
 
     address = ""
-    raw_write: Callable[[bytes], None] | None = None
+    raw_write: Write | None = None
     compressed = False
+    socket = NO_SOCKET
 
     def send(self, frame: Frame) -> None:
         pass

@@ -2,9 +2,10 @@
 
 import asyncio
 import sys
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING
 
+from app import native
 from app.broker.base import NO_POSITION, Broker, History, Position
 from app.gateway.delivery import Delivery
 from app.gateway.outbox import Entry
@@ -34,6 +35,8 @@ class Hub:
         self._counters = counters
         self.rooms: dict[str, Room] = {}
         self._leaving: dict[str, asyncio.Task[None]] = {}
+        #: The send loop in C; None: it was not built, or is not wanted.
+        self._send = native.load() if settings.native_send else None
 
     # -- joining and leaving
 
@@ -69,17 +72,26 @@ class Hub:
             prefix, colon, _ = name.partition(":")
             room = self.rooms[name] = Room(name, prefix if colon else "default", options)
         room.waiting += 1
-        if room.ready is None:
-            room.ready = asyncio.ensure_future(self._broker.subscribe(name))
         try:
-            await asyncio.shield(room.ready)
+            if not room.subscribed:
+                await self._subscription(room)
         except BaseException:
             room.waiting -= 1
-            if room.ready is not None and room.ready.done() and (room.ready.cancelled() or room.ready.exception()):
-                room.ready = None
             self._release_if_empty(room)
             raise
         return room
+
+    async def _subscription(self, room: Room) -> None:
+        """Waits until the broker has confirmed it; the first who waits asks for it, the next after a failure again."""
+        asked = room.ready
+        if asked is None:
+            asked = room.ready = asyncio.ensure_future(self._broker.subscribe(room.name))
+        try:
+            await asyncio.shield(asked)
+            room.subscribed = True
+        finally:
+            if asked.done() and room.ready is asked:
+                room.ready = None
 
     async def _position(self, room: Room, session: "Session") -> Position:
         """Reads the room's position while the joiner's publications are collected (R1)."""
@@ -99,7 +111,7 @@ class Hub:
         room.dirty = True
         session.rooms[room.name] = room
         if room.top is not None and room.top.offset < position.offset:
-            room.late[session] = position.offset
+            room.start_late(session, position.offset)
         if len(missed) > JOINING_LIMIT:
             session.tell_insufficient(room.name)
             return
@@ -157,7 +169,7 @@ class Hub:
         options = room.options
         window = options.conflate_ms or options.coalesce_ms
         if room.passing:
-            room.pending.append(delivery)
+            room.wait_for_window(delivery)
         elif window:
             self._collect(room, delivery)
             if room.timer is None:
@@ -169,7 +181,7 @@ class Hub:
         """Adds to the window; with `conflate_ms` an older publication with the same key gives way."""
         key = delivery.publication.key
         pending = room.pending
-        if room.options.conflate_ms and key is not None:
+        if room.options.conflate_ms and key is not None and pending:
             for index, older in enumerate(pending):
                 if older.publication.key == key:
                     del pending[index]
@@ -177,7 +189,7 @@ class Hub:
                     heir.skipped += older.skipped + 1
                     self._counters.skipped["conflate_window"] += 1
                     break
-        pending.append(delivery)
+        room.wait_for_window(delivery)
 
     def _window_over(self, room: Room) -> None:
         room.timer = None
@@ -185,7 +197,7 @@ class Hub:
             self._send_pending(room)
 
     def _send_pending(self, room: Room) -> None:
-        pending, room.pending = room.pending, []
+        pending, room.pending = room.pending, None
         if pending:
             self._fan_out(room, pending)
 
@@ -200,24 +212,25 @@ class Hub:
             else:
                 self._send_pending(room)
 
-    def _fan_out(self, room: Room, deliveries: list[Delivery]) -> None:
+    def _fan_out(self, room: Room, deliveries: Sequence[Delivery]) -> None:
         """Writes to every member: the shared bytes where nothing stands against it, else one by one."""
         if room.dirty:
             room.rebuild()
         self._counters.deliveries[room.namespace] += len(room.members) * len(deliveries)
         senders = self._senders(room, deliveries)
-        own = {sender.raw_write for sender in senders}
-        for format, compressed, writes in room.writes:
+        passing = []
+        for format, compressed, writers in room.writers:
             frames = [delivery.frame(format) for delivery in deliveries]
             wires = [frame.deflated if compressed else frame.wire for frame in frames]
             data = wires[0] if len(wires) == 1 else b"".join(wires)
-            room.passing.append((tuple(w for w in writes if w not in own) if own else writes, data))
+            passing.append((writers.without(senders) if senders else writers, 0, data))
+        room.passing = passing
         for session in {*room.others, *senders} if senders else room.others:
             for delivery in deliveries:
                 self._deliver_one(room, session, delivery)
         self._write_some(room, self._settings.fanout_chunk)
 
-    def _senders(self, room: Room, deliveries: list[Delivery]) -> set["Session"]:
+    def _senders(self, room: Room, deliveries: Sequence[Delivery]) -> set["Session"]:
         """Members that published one of these and are not to hear it."""
         if room.options.echo:
             return set()
@@ -226,17 +239,14 @@ class Hub:
         return {session for session in found if session is not None and session in room.members}
 
     def _write_some(self, room: Room, budget: int) -> None:
-        """The hot loop. Goes on in the loop's next turn when `budget` members have been written to (O5)."""
-        passing = room.passing
-        while passing and budget > 0:
-            writes, data = passing.pop(0)
-            if len(writes) > budget:
-                passing.insert(0, (writes[budget:], data))
-                writes = writes[:budget]
-            for write in writes:
-                write(data)
-            budget -= len(writes)
-        if passing:
+        """Goes on in the loop's next turn when `budget` members have been written to (O5)."""
+        while room.passing and budget > 0:
+            (writers, start, data), *rest = room.passing
+            stop = min(start + budget, len(writers))
+            room.passing = [(writers, stop, data), *rest] if stop < len(writers) else rest
+            writers.write(self._send, data, start, stop)
+            budget -= stop - start
+        if room.passing:
             asyncio.get_running_loop().call_soon(self._go_on, room)
         elif room.pending and room.timer is None:
             self._send_pending(room)
@@ -247,20 +257,14 @@ class Hub:
 
     def _deliver_one(self, room: Room, session: "Session", delivery: Delivery) -> None:
         """For a member that cannot take the shared bytes: it does not read, missed something, or is the publisher."""
-        if delivery.position.offset and delivery.position.offset <= room.late.get(session, 0):
+        if room.late and delivery.position.offset <= room.late.get(session, 0):
             return
         own = not room.options.echo and delivery.publication.session == session.id
-        skipped = room.skipped.pop(session, 0)
-        room.dirty = room.dirty or bool(skipped)
+        skipped = room.take_owed(session)
         if own and not delivery.position.offset:
-            self.owe(room, session, skipped + 1)
+            room.owe(session, skipped + 1)
         else:
             session.deliver(Entry(delivery.frame(session.format), delivery, own, skipped), room.options.slow_consumer)
-
-    def owe(self, room: Room, session: "Session", skipped: int) -> None:
-        """The member's next message of the room has to say that it missed so many (O2)."""
-        room.skipped[session] = room.skipped.get(session, 0) + skipped
-        room.dirty = True
 
     # -- what was missed
 

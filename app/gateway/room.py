@@ -1,11 +1,12 @@
 """A room on this node: its local members, and the snapshot of them that the fan-out writes to (O5)."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from app.broker.base import Position
 from app.gateway.delivery import Delivery
+from app.gateway.writers import Writers
 from app.settings import Namespace
 from app.wire.plain import FORMATS, Format
 
@@ -15,11 +16,11 @@ if TYPE_CHECKING:
 #: Publications that wait for one joiner's position; more of them, and it is told that its state is insufficient.
 JOINING_LIMIT = 1000
 
-Writes = tuple[Callable[[bytes], None], ...]
-
 
 class Room:
-    """Created by the first joiner, gone some seconds after the last member left."""
+    """Created by the first joiner, gone some seconds after the last member left.
+
+    A node may have 100,000 of them: what most rooms never need is made when it is needed."""
 
     __slots__ = (
         "dirty",
@@ -34,10 +35,11 @@ class Room:
         "pending",
         "ready",
         "skipped",
+        "subscribed",
         "timer",
         "top",
         "waiting",
-        "writes",
+        "writers",
     )
 
     def __init__(self, name: str, namespace: str, options: Namespace) -> None:
@@ -45,7 +47,8 @@ class Room:
         self.namespace = namespace
         self.options = options
         self.members: set[Session] = set()
-        #: Done when the broker has confirmed the subscription.
+        #: Whether the broker has confirmed the subscription; until then, what asks it to.
+        self.subscribed = False
         self.ready: asyncio.Future[None] | None = None
         #: How many sessions are between their subscribe command and its reply.
         self.waiting = 0
@@ -55,37 +58,38 @@ class Room:
         #: Joiners that wait for their position, with what came meanwhile (R1). None while there are none.
         self.joining: dict[Session, list[Delivery]] | None = None
         #: Members whose position was ahead of what this node had heard: they get only what is after it.
-        self.late: dict[Session, int] = {}
+        self.late: dict[Session, int] | None = None
         #: Publications that a member did not get since its last message (O2).
-        self.skipped: dict[Session, int] = {}
+        self.skipped: dict[Session, int] | None = None
 
-        #: The snapshot: ready-made writes by format and whether they take compressed frames, and members that need a
-        #: look each. Valid while not dirty.
+        #: The snapshot: who gets the same bytes, by format and whether they take compressed frames; and members that
+        #: need a look each. Valid while not dirty.
         self.dirty = True
-        self.writes: tuple[tuple[Format, bool, Writes], ...] = ()
+        self.writers: tuple[tuple[Format, bool, Writers], ...] = ()
         self.others: tuple[Session, ...] = ()
 
         #: Publications of the current window, or that wait for a pass in chunks to end; its timer or handle.
-        self.pending: list[Delivery] = []
+        self.pending: list[Delivery] | None = None
         self.timer: asyncio.Handle | None = None
-        #: The rest of a pass in chunks.
-        self.passing: list[tuple[Writes, bytes]] = []
+        #: A pass in chunks: to whom, from which one on, what.
+        self.passing: Sequence[tuple[Writers, int, bytes]] = ()
 
     def rebuild(self) -> None:
-        """Makes the snapshot anew. The tuples are never changed, so a pass over old ones goes on safely."""
-        plain: tuple[list[Callable[[bytes], None]], ...] = tuple([] for _ in FORMATS)
-        deflated: tuple[list[Callable[[bytes], None]], ...] = tuple([] for _ in FORMATS)
+        """Makes the snapshot anew."""
+        plain: tuple[list[Session], ...] = tuple([] for _ in FORMATS)
+        deflated: tuple[list[Session], ...] = tuple([] for _ in FORMATS)
         others = []
+        apart = {*(self.skipped or ()), *(self.late or ())}
         for member in self.members:
-            if member.raw_write is None or member in self.skipped or member in self.late:
+            if member.raw_write is None or member in apart:
                 others.append(member)
             else:
-                (deflated if member.connection.compressed else plain)[member.format.index].append(member.raw_write)
-        self.writes = tuple(
-            (format, by_format is deflated, tuple(writes))
+                (deflated if member.connection.compressed else plain)[member.format.index].append(member)
+        self.writers = tuple(
+            (format, by_format is deflated, Writers(members))
             for by_format in (plain, deflated)
-            for format, writes in zip(FORMATS, by_format, strict=True)
-            if writes
+            for format, members in zip(FORMATS, by_format, strict=True)
+            if members
         )
         self.others = tuple(others)
         self.dirty = False
@@ -97,7 +101,7 @@ class Room:
             return False
         self.top = position
         if self.late:
-            self._forget_caught_up(position.offset)
+            self._forget_caught_up(self.late, position.offset)
         return True
 
     def follows(self, position: Position) -> bool:
@@ -105,19 +109,41 @@ class Room:
         top = self.top
         return top is None or (top.epoch == position.epoch and position.offset <= top.offset + 1)
 
-    def _forget_caught_up(self, offset: int) -> None:
-        caught_up = [member for member, start in self.late.items() if start < offset]
-        for member in caught_up:
-            del self.late[member]
-        self.dirty = self.dirty or bool(caught_up)
+    def _forget_caught_up(self, late: "dict[Session, int]", offset: int) -> None:
+        behind = {member: start for member, start in late.items() if start >= offset}
+        self.dirty = self.dirty or len(behind) < len(late)
+        self.late = behind or None
+
+    def wait_for_window(self, delivery: Delivery) -> None:
+        """Adds a publication to those that leave together."""
+        if self.pending is None:
+            self.pending = []
+        self.pending.append(delivery)
+
+    def start_late(self, session: "Session", offset: int) -> None:
+        """From now on the member gets only what is after `offset`: it knows more than this node has heard."""
+        self.late = self.late or {}
+        self.late[session] = offset
+
+    def owe(self, session: "Session", skipped: int) -> None:
+        """The member's next message of the room has to say that it missed so many (O2)."""
+        self.skipped = self.skipped or {}
+        self.skipped[session] = self.skipped.get(session, 0) + skipped
+        self.dirty = True
+
+    def take_owed(self, session: "Session") -> int:
+        """How many it missed; that is settled now."""
+        if not self.skipped or session not in self.skipped:
+            return 0
+        self.dirty = True
+        return self.skipped.pop(session)
 
     def discard(self, session: "Session") -> None:
         """Removes every trace of a session."""
         self.members.discard(session)
-        self.late.pop(session, None)
-        self.skipped.pop(session, None)
-        if self.joining is not None:
-            self.joining.pop(session, None)
+        for kept in (self.late, self.skipped, self.joining):
+            if kept:
+                kept.pop(session, None)
         self.dirty = True
 
     @property

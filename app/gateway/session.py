@@ -178,6 +178,12 @@ class Session:
         self.connection = LOST
         self.gateway.session_lost(self, self._close.code if self._close else code, self._task)
 
+    def closing(self) -> None:
+        """The closing handshake has begun: no room may write to this connection any more."""
+        self.ended = True
+        self._leave_all()
+        self._drop_outbox()
+
     def _leave_all(self) -> None:
         for room in tuple(self.rooms.values()):
             self.gateway.hub.leave(self, room)
@@ -338,7 +344,7 @@ class Session:
         self._drop_outbox()
         for name, skipped in owed.items():
             if name in self.rooms:
-                self.gateway.hub.owe(self.rooms[name], self, skipped)
+                self.rooms[name].owe(self, skipped)
         if self.ended:
             self._close_connection()
 

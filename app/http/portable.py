@@ -6,8 +6,11 @@ from collections.abc import Callable
 
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from app.gateway.connection import Receiver
+from app.gateway.connection import NO_SOCKET, Receiver
 from app.wire.frames import Frame
+
+#: Unsent bytes above which a client counts as slow (O1): the server beneath takes whole messages, one at a time.
+HIGH_WATER = 16_384
 
 #: How long a client may take to accept what was sent before a close, in seconds.
 CLOSE_TIMEOUT = 5.0
@@ -17,12 +20,12 @@ class PortableConnection:
     """Implements gateway.connection.Connection with one task that writes and one that reads."""
 
     raw_write: Callable[[bytes], None] | None = None
+    socket = NO_SOCKET
     compressed = False  # the server beneath may do it, with its own frames
 
-    def __init__(self, websocket: WebSocket, address: str, high_water: int) -> None:
+    def __init__(self, websocket: WebSocket, address: str) -> None:
         self.address = address
         self._websocket = websocket
-        self._high_water = high_water
         self._queue: deque[Frame] = deque()
         self._queued = 0
         self._paused = False
@@ -93,7 +96,7 @@ class PortableConnection:
         self._queue.append(frame)
         self._queued += len(frame.payload)
         self._changed.set()
-        if self._queued > self._high_water and not self._paused:
+        if self._queued > HIGH_WATER and not self._paused:
             self._paused = True
             if self._receiver is not None:
                 self._receiver.pause_writing()

@@ -78,7 +78,7 @@ async def _serve(websocket: WebSocket, room: str | None, dependencies: HookDepen
     format = MSGPACK if binary else JSON
     fast = websocket.scope.get("extensions", {}).get("carillon.connection")
     if fast is None:
-        portable = PortableConnection(websocket, address, gateway.settings.write_high_water)
+        portable = PortableConnection(websocket, address)
         session = Session(gateway, portable, format, room, hook_values)
         gateway.add(session, _credentials(gateway, websocket))
         await portable.serve(session)
