@@ -41,11 +41,16 @@ class HttpProtocol(HttpToolsProtocol):
     def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         limit = self.node.settings.max_half_open
-        if limit and len(self.node.half_open) >= limit:
+        if limit and len(self.node.half_open) >= limit and not self._internal:
             self.node.counters.limit_hits["max_half_open"] += 1
             self._refuse(HTTPStatus.SERVICE_UNAVAILABLE)
         else:
             self._await_head()
+
+    @property
+    def _internal(self) -> bool:
+        """Probes, metrics and the API are let in however full the public port is: this one is not the clients' (N7)."""
+        return self.server is not None and self.server[1] == self.node.settings.internal_port
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.node.half_open.pop(self, None)

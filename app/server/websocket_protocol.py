@@ -17,11 +17,19 @@ from app import codes
 from app.gateway.connection import Receiver
 from app.server.asgi_websocket import AsgiWebSocket
 from app.server.handshake import BadHandshake, accept_key, read_head, refusal, switching_protocols
+from app.server.state import NodeState
 from app.wire.frames import CLOSE, PING, PONG, TEXT, Frame, close_payload, framed
 from app.wire.parser import FrameParser, Violation, read_close
 
 #: How long the peer may take to answer a close frame, and to read what is before it, in seconds.
 CLOSE_TIMEOUT = 5.0
+
+#: After a violation, how long nothing may have come before the connection is cut, in seconds. Closing on bytes that
+#: nobody has read resets a connection, and what is still in the midst of sending never sees our close frame.
+LINGER = 0.25
+
+#: The longest that this may go on, with a peer that never stops, in seconds.
+LINGER_MAX = 2.0
 
 #: What is read from a client that has not been answered yet, before reading is paused.
 EARLY_BYTES = 65_536
@@ -34,6 +42,7 @@ class WebSocketProtocol(asyncio.Protocol):
     """One connection, from the end of its request head. Implements gateway.connection.Connection."""
 
     __slots__ = (
+        "_aside_rate",
         "_close_code",
         "_close_timer",
         "_config",
@@ -44,6 +53,7 @@ class WebSocketProtocol(asyncio.Protocol):
         "_server_state",
         "_state",
         "_transport",
+        "_watch",
         "address",
         "raw_write",
     )
@@ -62,11 +72,15 @@ class WebSocketProtocol(asyncio.Protocol):
         self._parser: FrameParser | None = None
         self._receiver: Receiver | None = None
         self._reading_paused = False
+        #: State of the rate of frames that no session counts.
+        self._aside_rate = 0.0
         #: What came before the handshake was answered.
         self._early = b""
         #: Set when the closing handshake begins: what the receiver is told at the end.
         self._close_code: int | None = None
         self._close_timer: asyncio.TimerHandle | None = None
+        #: Runs only while something is half done: a message that has begun, or the lull after a violation.
+        self._watch: asyncio.TimerHandle | None = None
         self.address = ""
         self.raw_write: Callable[[bytes], None] | None = None
 
@@ -75,9 +89,13 @@ class WebSocketProtocol(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
         self._server_state.connections.add(cast("Any", self))
-        settings = getattr(self._server_state, "settings", None)
-        if settings is not None:
-            self._bound_buffers(settings.send_buffer, settings.write_high_water)
+        if self._node is not None:
+            self._bound_buffers(self._node.settings.send_buffer, self._node.settings.write_high_water)
+
+    @property
+    def _node(self) -> NodeState | None:
+        """What our own server shares; None on another one, where the bounds that it sets do not exist."""
+        return self._server_state if isinstance(self._server_state, NodeState) else None
 
     def _bound_buffers(self, send_buffer: int, high_water: int) -> None:
         """Without these, megabytes go out before a client that does not read is noticed (O1)."""
@@ -92,13 +110,19 @@ class WebSocketProtocol(asyncio.Protocol):
         self._server_state.connections.discard(cast("Any", self))
         if self._close_timer is not None:
             self._close_timer.cancel()
-        receiver, self._receiver = self._receiver, None
+        self._stop_watch()
         self._transport = self.raw_write = self._parser = self._close_timer = None
+        self._over()
+
+    def _over(self) -> None:
+        """Tells the receiver that nothing more will come and nothing can be sent."""
+        receiver, self._receiver = self._receiver, None
         if receiver is not None:
             receiver.lost(ABNORMAL if self._close_code is None else self._close_code)
 
     def eof_received(self) -> None:
-        """The transport closes itself."""
+        """The transport closes itself, when what is unsent has gone out: that has an end too."""
+        self._abort_later()
 
     def pause_writing(self) -> None:
         if self._receiver is not None:
@@ -111,6 +135,8 @@ class WebSocketProtocol(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._parser is not None:
             self._frames(data)
+        elif self._close_code is not None:
+            self._linger()
         elif self._receiver is None:
             self._handshake(data)
         else:
@@ -165,12 +191,11 @@ class WebSocketProtocol(asyncio.Protocol):
             self.raw_write = self._transport.write
             early, self._early = self._early, b""
             if early:
-                self._frames(early)
                 self.resume_reading()
+                self._frames(early)
 
     def _max_message_bytes(self) -> int:
-        settings = getattr(self._server_state, "settings", None)
-        return cast("int", self._config.ws_max_size if settings is None else settings.max_message_bytes)
+        return self._config.ws_max_size if self._node is None else self._node.settings.max_message_bytes
 
     def refuse(self, response: bytes) -> None:
         """Answers with an HTTP response and ends the connection."""
@@ -186,32 +211,94 @@ class WebSocketProtocol(asyncio.Protocol):
         previous, self._receiver = self._receiver, receiver
         if isinstance(previous, AsgiWebSocket):
             previous.release(receiver)
-        if self._transport is None:
-            self._receiver = None
-            receiver.lost(ABNORMAL)
+        if self._transport is None or self._close_code is not None:
+            self._over()
 
     # -- what comes in
 
     def _frames(self, data: bytes) -> None:
         parser = self._parser
         assert parser is not None
+        whole = False
         try:
             for opcode, payload in parser.feed(data):
-                if opcode <= 2:
-                    if self._receiver is not None and self._close_code is None:
-                        self._receiver.receive(payload, opcode == TEXT)
-                elif opcode == CLOSE:
-                    self._peer_closes(payload)
-                    return
-                elif opcode == PING:
-                    self._answer_ping(payload)
-                if self._parser is None:  # the receiver ended the connection at once
-                    return
+                if opcode > 2:
+                    self._control(opcode, payload)
+                elif self._close_code is not None:  # it was under way when we closed
+                    self._count_aside()
+                elif self._receiver is not None:
+                    whole = True
+                    self._receiver.receive(payload, opcode == TEXT)
+                if self._parser is None or self._reading_paused:  # the parser keeps the rest
+                    break
         except Violation as violation:
-            self._close(violation.close.code, violation.reason)
-            self._parser = FrameParser(0)  # nothing that follows is read as a message
-            if self._transport is not None:
-                self._transport.close()
+            self._fail(violation)
+        else:
+            if self._watch is not None or parser.unfinished:
+                self._watch_message(parser, anew=whole)
+
+    def _read_on(self) -> None:
+        """What had come before reading was paused."""
+        if self._parser is not None and not self._reading_paused:
+            self._frames(b"")
+
+    def _control(self, opcode: int, payload: bytes) -> None:
+        if opcode == CLOSE:
+            self._peer_closes(payload)
+            return
+        self._count_aside()
+        if opcode == PING:
+            self._answer_ping(payload)
+
+    def _count_aside(self) -> None:
+        """Frames that no session counts have the figures of messages, and a bucket of their own. Raises Violation."""
+        node = self._node
+        if node is None:
+            return
+        rate = node.aside_rate.next_state(self._aside_rate, asyncio.get_running_loop().time())
+        if rate is None:
+            node.counters.limit_hits["message_rate"] += 1
+            raise Violation(codes.TOO_MANY_MESSAGES, codes.TOO_MANY_MESSAGES.reason)
+        self._aside_rate = rate
+
+    def _watch_message(self, parser: FrameParser, *, anew: bool) -> None:
+        """A message that has begun has `message_timeout` to become whole; with `anew` it has only now begun."""
+        if anew or not parser.unfinished:
+            self._stop_watch()
+        if self._watch is None and parser.unfinished and self._close_code is None and self._node is not None:
+            loop = asyncio.get_running_loop()
+            self._watch = loop.call_later(self._node.settings.message_timeout, self._message_due)
+
+    def _message_due(self) -> None:
+        node, self._watch = self._node, None
+        if self._parser is None or node is None:
+            return
+        if self._reading_paused:  # it is we who keep the client waiting
+            self._watch_message(self._parser, anew=True)
+            return
+        node.counters.limit_hits["message_timeout"] += 1
+        self._fail(Violation(codes.POLICY_VIOLATION, f"a message took longer than {node.settings.message_timeout:g} s"))
+
+    def _stop_watch(self) -> None:
+        if self._watch is not None:
+            self._watch.cancel()
+            self._watch = None
+
+    def _fail(self, violation: Violation) -> None:
+        """Ends the connection with the violation's code. What still comes is not looked at (RFC 6455 section 7.1.7)."""
+        self._close(violation.close.code, violation.reason)
+        self._parser = None
+        self._over()
+        self._abort_later(LINGER_MAX)
+        self._linger()
+
+    def _linger(self) -> None:
+        self._stop_watch()
+        self._watch = asyncio.get_running_loop().call_later(LINGER, self._hang_up)
+
+    def _hang_up(self) -> None:
+        if self._transport is not None:
+            self._transport.close()
 
     def _answer_ping(self, payload: bytes) -> None:
         """A client that does not read gets no pongs: they would pile up."""
@@ -222,8 +309,9 @@ class WebSocketProtocol(asyncio.Protocol):
         code, reason = read_close(payload)
         if self._close_code is None:
             self._close(1000 if code == 1005 else code, reason, told=code)
-        if self._transport is not None:
-            self._transport.close()
+        self._parser = None
+        self._over()
+        self._hang_up()
 
     # -- what goes out (gateway.connection.Connection)
 
@@ -240,14 +328,17 @@ class WebSocketProtocol(asyncio.Protocol):
         if self._close_code is not None:
             return
         self._close_code = code if told is None else told
+        self._stop_watch()
         if self._transport is not None:
             self._transport.write(framed(CLOSE, close_payload(code, reason)))
             self.resume_reading()  # the peer's close frame has to be read
             self._abort_later()
 
-    def _abort_later(self) -> None:
-        if self._close_timer is None:
-            self._close_timer = asyncio.get_running_loop().call_later(CLOSE_TIMEOUT, self.abort)
+    def _abort_later(self, timeout: float = CLOSE_TIMEOUT) -> None:
+        if self._transport is not None:
+            if self._close_timer is not None:
+                self._close_timer.cancel()
+            self._close_timer = asyncio.get_running_loop().call_later(timeout, self.abort)
 
     def abort(self) -> None:
         if self._transport is not None:
@@ -262,6 +353,8 @@ class WebSocketProtocol(asyncio.Protocol):
         if self._transport is not None and self._reading_paused and not self._transport.is_closing():
             self._reading_paused = False
             self._transport.resume_reading()
+            if self._parser is not None and self._parser.unfinished:
+                asyncio.get_running_loop().call_soon(self._read_on)
 
     def shutdown(self) -> None:
         """Uvicorn's last call, when the drain is over."""

@@ -12,12 +12,15 @@ from app.wire.payload import checked_json, json_of_msgpack
 
 MSGPACK_SUBPROTOCOL = "carillon.msgpack"
 
+#: Characters of what was wrong with a message: the decoder quotes it, and it may be as long as the message.
+MAX_REASON = 200
+
 
 class BadMessage(CommandError):
     """What came is no command of this protocol; `id` is the command's where it could be read."""
 
     def __init__(self, reason: str, id: int | str | None) -> None:
-        super().__init__(BAD_REQUEST, reason)
+        super().__init__(BAD_REQUEST, reason[:MAX_REASON])
         self.id = id
 
 

@@ -61,6 +61,14 @@ def test_unknown_fields_are_refused(command: type[Command]) -> None:
         assert bad.value.id == 5
 
 
+@pytest.mark.parametrize("format", [JSON, MSGPACK])
+@pytest.mark.parametrize("message", [{"type": "x" * 5000}, {"type": "ping", "x" * 5000: 1}])
+def test_a_bad_message_is_not_quoted_at_length(format: Format, message: dict[str, Any]) -> None:
+    with pytest.raises(BadMessage) as bad:
+        format.decode(encode(format, message))
+    assert len(bad.value.reason) <= 200
+
+
 @pytest.mark.parametrize(
     "data", [b"1e999", b"123456789012345678901234567890", b"-9223372036854775809", b"NaN", b"01", b"", b'"\\ud800"']
 )
