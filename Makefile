@@ -1,6 +1,6 @@
 # Carillon's commands; `make` alone lists them. Each sets up what it needs in .venv.
 .DEFAULT_GOAL := help
-.PHONY: help run test test-long lint fmt docs locks clean
+.PHONY: help run test test-long fuzz lint fmt docs locks clean
 
 PY := .venv/bin/python
 LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
@@ -18,6 +18,11 @@ test: ## Run the tests against real parts (under 5 minutes)
 
 test-long: ## Run the tests that take longer
 	@sh local/venv.sh test && exec $(PY) -m pytest -m long
+
+FUZZ_SECONDS ?= 60
+
+fuzz: ## Fuzz what reads bytes from outside; FUZZ_SECONDS=60 for each target
+	@sh local/venv.sh test && sh local/venv.sh fuzz && exec $(PY) -m fuzz --seconds $(FUZZ_SECONDS)
 
 lint: ## Check style and types
 	@sh local/venv.sh test

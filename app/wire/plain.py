@@ -84,7 +84,11 @@ class MsgPackFormat(Format):
         return json_of_msgpack(data, limit)
 
     def data_from_json(self, data: bytes) -> Raw:
-        return Raw(msgspec.msgpack.encode(msgspec.json.decode(data)))
+        try:
+            return Raw(msgspec.msgpack.encode(msgspec.json.decode(data)))
+        except (msgspec.DecodeError, ValueError, OverflowError, RecursionError):
+            # No node lets such a value in, so it was written into Redis by hand: that must not end the subscriber.
+            return Raw(msgspec.msgpack.encode(None))
 
 
 JSON = Format()

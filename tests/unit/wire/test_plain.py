@@ -136,3 +136,8 @@ def test_fields_without_a_value_are_left_out() -> None:
     assert JSON.frame(Ok(id=1)).payload == b'{"type":"ok","id":1}'
     message = Message(room="r", sender=Publisher(user="a", session="s"))
     assert JSON.frame(message).payload == b'{"type":"message","room":"r","from":{"user":"a","session":"s"}}'
+
+
+@pytest.mark.parametrize("data", [b"1e999", b"9" * 30, b'"\xff"', b"[" * 100_000, b"nonsense"])
+def test_what_was_written_into_redis_by_hand_is_null_as_msgpack(data: bytes) -> None:
+    assert bytes(MSGPACK.data_from_json(data)) == b"\xc0"
