@@ -130,8 +130,8 @@ class RawWebSocket:
         return not self._buffer and self._socket.recv(1) == b""
 
     def read_byte(self) -> None:
-        """Takes one byte from the socket, and forgets it."""
-        self._socket.recv(1)
+        """Takes one byte from the socket."""
+        self._buffer += self._socket.recv(1)
 
     def finish_sending(self) -> None:
         """Half a close of TCP: nothing more comes from us."""
