@@ -1,6 +1,6 @@
 # Carillon's commands; `make` alone lists them. Each sets up what it needs in .venv.
 .DEFAULT_GOAL := help
-.PHONY: help run test test-long lint fmt docs locks clean
+.PHONY: help run test test-long fuzz lint fmt docs locks clean
 
 PY := .venv/bin/python
 LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
@@ -11,13 +11,18 @@ help: ## List the commands
 
 # The recipe ends in exec: SIGTERM to make reaches the supervisor itself.
 run: ## Start Valkey, two pods and Nginx; PORT=8080 PYTHON=python3 CARILLON_PODS=2 WEB_CONCURRENCY=2
-	@sh local/venv.sh --apt run && exec $(PY) -m local
+	@sh local/venv.sh --apt run && $(PY) -m app build && exec $(PY) -m local
 
 test: ## Run the tests against real parts (under 5 minutes)
-	@sh local/venv.sh test && exec $(PY) -m pytest -m "not long"
+	@sh local/venv.sh test && $(PY) -m app build && exec $(PY) -m pytest -m "not long"
 
 test-long: ## Run the tests that take longer
-	@sh local/venv.sh test && exec $(PY) -m pytest -m long
+	@sh local/venv.sh test && $(PY) -m app build && exec $(PY) -m pytest -m long
+
+FUZZ_SECONDS ?= 60
+
+fuzz: ## Fuzz what reads bytes from outside; FUZZ_SECONDS=60 for each target
+	@sh local/venv.sh test && sh local/venv.sh fuzz && exec $(PY) -m fuzz --seconds $(FUZZ_SECONDS)
 
 lint: ## Check style and types
 	@sh local/venv.sh test

@@ -1,4 +1,4 @@
-"""`python -m app`: serve, and two commands to try it with: a token to connect, a publication to see."""
+"""`python -m app`: build, serve, and two commands to try it with: a token to connect, a publication to see."""
 
 import argparse
 import os
@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import httpx
 import msgspec
 
+from app import native
 from app.auth.tokens import MAX_USER_LENGTH, TokenVerifier, sign
 from app.broker.factory import create_broker
 from app.settings import SettingsError, load
@@ -19,7 +20,7 @@ WRONG = 2  # exit status: the command line or the settings are wrong, as argpars
 
 
 class _Refused(Exception):
-    """The gateway cannot be reached, or did not publish."""
+    """The gateway cannot be reached, or did not publish; the compiler refuses."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -48,6 +49,9 @@ def _parser() -> argparse.ArgumentParser:
 
     serve = commands.add_parser("serve", help="run a pod: gunicorn with WEB_CONCURRENCY workers")
     serve.set_defaults(run=_serve)
+
+    build = commands.add_parser("build", help="compile the fan-out's innermost loop, where there is a C compiler")
+    build.set_defaults(run=_build)
 
     token = commands.add_parser("token", help="print a connection token signed with CARILLON_TOKEN_HMAC_SECRET")
     token.add_argument("--user", type=_user, required=True, metavar="U", help="who it is for (claim `sub`)")
@@ -96,6 +100,15 @@ def _serve(_command: argparse.Namespace) -> None:
     python = sys.executable
     # In the place of this process, so that signals for it reach gunicorn's master.
     os.execv(python, [python, "-m", "gunicorn", "-c", "python:app.server.gunicorn_conf", "app.main:create_app()"])
+
+
+def _build(_command: argparse.Namespace) -> None:
+    try:
+        built = native.build()
+    except native.BuildFailed as error:
+        raise _Refused(f"the send loop was not compiled, and runs in Python:\n{error}") from None
+    if built is None:
+        print("carillon: no C compiler (or no Linux): the send loop runs in Python")
 
 
 def _token(command: argparse.Namespace) -> None:

@@ -67,6 +67,12 @@ UNSUPPORTED_DATA = CloseCode(
 INVALID_PAYLOAD = CloseCode(
     1007, "invalid payload", True, "A text message was not UTF-8, or a compressed one not deflate data (RFC 6455)."
 )
+POLICY_VIOLATION = CloseCode(
+    1008,
+    "policy violation",
+    True,
+    "A message was not whole within `message_timeout`, or in too many fragments (RFC 6455).",
+)
 MESSAGE_TOO_BIG = CloseCode(1009, "message too big", True, "A message was larger than `max_message_bytes` (RFC 6455).")
 CLOSED = CloseCode(3000, "closed", True, "The server closed the connection without a more exact reason.")
 SHUTDOWN = CloseCode(3001, "shutdown", True, "The node is going away; another one takes the client.")
@@ -78,7 +84,9 @@ WRITE_ERROR = CloseCode(3009, "write error", True, "The connection failed while 
 INSUFFICIENT_STATE = CloseCode(3010, "insufficient state", True, "The node lost track of the stream; recover.")
 FORCE_RECONNECT = CloseCode(3011, "force reconnect", True, "The server asks the client to connect anew.")
 NO_PONG = CloseCode(3012, "no pong", True, "No sign of life came after a ping within `pong_timeout`.")
-TOO_MANY_MESSAGES = CloseCode(3013, "too many requests", True, "Commands kept coming far above the rate limit.")
+TOO_MANY_MESSAGES = CloseCode(
+    3013, "too many requests", True, "Commands, or control frames of WebSocket, kept coming far above the rate limit."
+)
 INVALID_TOKEN = CloseCode(3500, "invalid token", False, "The credentials are not valid, or belong to another user.")
 BAD_MESSAGE = CloseCode(3501, "bad request", False, "The client sent what is not a message of this protocol.")
 STALE = CloseCode(3502, "stale", False, "No credentials came within `auth_timeout`.")
@@ -93,6 +101,7 @@ CLOSES: tuple[CloseCode, ...] = (
     PROTOCOL_ERROR,
     UNSUPPORTED_DATA,
     INVALID_PAYLOAD,
+    POLICY_VIOLATION,
     MESSAGE_TOO_BIG,
     CLOSED,
     SHUTDOWN,

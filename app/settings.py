@@ -219,8 +219,17 @@ class Settings(BaseSettings):
     max_message_bytes: int = option(
         65_536, "Largest inbound message, as sent and inflated; above it close 1009.", unit="bytes", gt=0
     )
+    message_timeout: float = option(
+        30,
+        "Time for an inbound message to arrive, from its first byte to its last; then close 1008.",
+        unit="seconds",
+        gt=0,
+    )
     message_rate: float = option(
-        100, "Inbound messages per second and connection; above it error 111.", unit="1/second", zero="no limit"
+        100,
+        "Inbound messages per second and connection; above it error 111. As many control frames; above it close 3013.",
+        unit="1/second",
+        zero="no limit",
     )
     message_burst: int = option(200, "How many may come at once above `message_rate`.", unit="messages", gt=0)
     max_room_name: int = option(255, "Longest room name.", unit="bytes", gt=0, le=1024)
@@ -293,7 +302,9 @@ class Settings(BaseSettings):
     max_head_bytes: int = option(32_768, "Largest request head; above it 431 (H5).", unit="bytes", gt=0)
     max_head_fields: int = option(100, "Most header fields of a request; above it 431 (H5).", gt=0)
     max_half_open: int = option(
-        10_000, "Connections of a node whose request head is not complete (H5).", zero="no limit"
+        10_000,
+        "Connections of a node whose request head is not complete; above it 503 on the public port (H5).",
+        zero="no limit",
     )
     log_level: Literal["debug", "info", "warning", "error"] = option("info", "Least severe log line that is written.")
     app_dir: str = option("", "Directory of a built single-page app that Nginx serves under `/app`; empty: none.")

@@ -73,7 +73,7 @@ def dialect(room: str = ROOM, headers: tuple[str, ...] = ()) -> Dialect:
         member=lambda number: Line("/ws", (subscribe(room),), (bearer(f"user-{number}"), *headers)),
         publisher=lambda: Line("/ws", (), (bearer("publisher"),)),
         publish=lambda text: _json({"type": "publish", "room": room, "data": text}),
-        ping=('{"type":"ping"', '{"type":"pong"}'),
+        ping=('{"type":"ping"}', '{"type":"pong"}'),
     )
 
 

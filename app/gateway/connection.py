@@ -5,7 +5,6 @@ from typing import Protocol
 
 from app.wire.frames import Frame
 
-
 #: Bytes can only be handed to the transport: it encrypts them, or is not ours.
 NO_SOCKET = -1
 
@@ -20,13 +19,10 @@ class Receiver(Protocol):
         """One whole message; a text message is valid UTF-8."""
 
     def pause_writing(self) -> None:
-        """Bytes are unsent: the client, or the way to it, is slower than what comes. May be called inside a write (O5)."""
+        """Bytes are unsent: the client is slower than what comes for it. May be called inside a write (O5)."""
 
     def resume_writing(self) -> None:
         """What was unsent has gone out."""
-
-    def closing(self) -> None:
-        """The closing handshake has begun: nothing can be sent any more (RFC 6455 section 5.5.1). `lost` follows."""
 
     def lost(self, code: int) -> None:
         """The connection is over: the peer's close code, or 1006 where none came. Called exactly once."""
@@ -44,8 +40,9 @@ class Connection(Protocol):
     #: Whether permessage-deflate was agreed on: `raw_write` takes `Frame.deflated` too, and `send` chooses by itself.
     compressed: bool
 
-    #: The descriptor that `raw_write` writes to, for as long as the transport holds no unsent bytes; or NO_SOCKET.
-    socket: int
+    @property
+    def socket(self) -> int:
+        """The descriptor that `raw_write` writes to, while the transport holds no unsent bytes; or NO_SOCKET."""
 
     def send(self, frame: Frame) -> None:
         """Hands over one message. Does nothing after `close`."""

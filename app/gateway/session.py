@@ -178,12 +178,6 @@ class Session:
         self.connection = LOST
         self.gateway.session_lost(self, self._close.code if self._close else code, self._task)
 
-    def closing(self) -> None:
-        """The closing handshake has begun: no room may write to this connection any more."""
-        self.ended = True
-        self._leave_all()
-        self._drop_outbox()
-
     def _leave_all(self) -> None:
         for room in tuple(self.rooms.values()):
             self.gateway.hub.leave(self, room)

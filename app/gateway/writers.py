@@ -1,11 +1,11 @@
 """Connections that get the same bytes: the innermost loop of the fan-out (O5), in C where that was built."""
 
 from array import array
-from collections.abc import Callable, Collection, Sequence
-from typing import TYPE_CHECKING, Self
+from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING
 
 from app import native
-from app.gateway.connection import NO_SOCKET, Write
+from app.gateway.connection import NO_SOCKET
 
 if TYPE_CHECKING:
     from app.gateway.session import Session

@@ -90,9 +90,6 @@ class AsgiWebSocket:
     def resume_writing(self) -> None:
         self._writable.set()
 
-    def closing(self) -> None:
-        """The application hears of it when the connection is gone."""
-
     def lost(self, code: int) -> None:
         self._closed = True
         self._writable.set()

@@ -12,7 +12,9 @@ import httptools
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from app.server.handshake import Head
 from app.server.state import NodeState
+from app.server.websocket_protocol import WebSocketProtocol
 
 
 class HttpProtocol(HttpToolsProtocol):
@@ -41,11 +43,16 @@ class HttpProtocol(HttpToolsProtocol):
     def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         limit = self.node.settings.max_half_open
-        if limit and len(self.node.half_open) >= limit:
+        if limit and len(self.node.half_open) >= limit and not self._internal:
             self.node.counters.limit_hits["max_half_open"] += 1
             self._refuse(HTTPStatus.SERVICE_UNAVAILABLE)
         else:
             self._await_head()
+
+    @property
+    def _internal(self) -> bool:
+        """Probes, metrics and the API are let in however full the public port is: this one is not the clients' (N7)."""
+        return self.server is not None and self.server[1] == self.node.settings.internal_port
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.node.half_open.pop(self, None)
@@ -111,6 +118,15 @@ class HttpProtocol(HttpToolsProtocol):
         self._after_answer = 0
         self._between_messages = True
         super().on_message_complete()
+
+    def handle_websocket_upgrade(self) -> None:
+        """Hands over what was read: uvicorn writes the head anew, for protocols that know nothing of each other."""
+        self.connections.discard(self)
+        protocol = WebSocketProtocol(self.config, self.node, self.app_state)
+        protocol.connection_made(self.transport)
+        head = Head(self.scope["method"], self.url.decode("latin-1"), list(self.scope["headers"]))
+        protocol.upgrade(head, self.server, self.client)
+        self.transport.set_protocol(protocol)
 
     # What the server calls
 

@@ -66,6 +66,8 @@ class Server(uvicorn.Server):
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
         """Runs until a signal. `sockets` are open listeners, which belong to the server from now on."""
         self._listeners = sockets or ()
+        for listener in self._listeners:
+            self._bound_send_buffer(listener)
         notifying = asyncio.create_task(self._keep_notifying())
         try:
             with self.capture_signals():
@@ -128,6 +130,12 @@ class Server(uvicorn.Server):
             except Exception:
                 log.exception("drain failed")
         log.info("drain is over", seconds=round(time.monotonic() - started, 3))
+
+    def _bound_send_buffer(self, listener: socket.socket) -> None:
+        """For the connections to come, which take it over from their listener: else megabytes go out before a client
+        that does not read is noticed (O1)."""
+        if self._settings.send_buffer:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, self._settings.send_buffer)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """After the drain, or at once. Aborts what is left in the end."""

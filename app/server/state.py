@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from uvicorn.server import ServerState
 
+from app.gateway.rates import Rate
 from app.settings import Settings
 from app.telemetry.counters import Counters
 
@@ -20,6 +21,8 @@ class NodeState(ServerState):
         super().__init__()
         self.settings = settings
         self.counters = Counters()
+        #: Of one connection's frames that no session counts.
+        self.aside_rate = Rate(settings.message_rate, settings.message_burst)
         #: From here on every HTTP response closes its connection.
         self.draining = False
         #: Connection -> when its request head must be complete (loop time). Oldest first: the timeout is one for all.

@@ -15,6 +15,11 @@ except ImportError:  # a platform without the compiled module
 MASKED = 0x80
 RESERVED_BITS = 0x70
 
+#: Each fragment costs as much as this many bytes of a message, so more of them than the largest message has room for
+#: are refused; so many are always taken.
+FRAGMENT_COST = 64
+FEW_FRAGMENTS = 128
+
 
 class Violation(Exception):
     """The client broke a rule; the connection ends with this close code."""
@@ -30,7 +35,7 @@ class FrameParser:
 
     `deflate`: permessage-deflate was agreed on, so messages may come compressed (RFC 7692)."""
 
-    __slots__ = ("_buffer", "_deflate", "_max_size", "_message", "_opcode")
+    __slots__ = ("_buffer", "_deflate", "_fragments", "_max_size", "_message", "_opcode")
 
     def __init__(self, max_size: int, *, deflate: bool = False) -> None:
         self._max_size = max_size
@@ -40,6 +45,12 @@ class FrameParser:
         #: The fragments so far of a fragmented message, and its opcode with its RSV1 (0: none is open).
         self._message: bytearray | None = None
         self._opcode = 0
+        self._fragments = 0
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether a frame or a message has begun and not ended, or is still to be looked at."""
+        return self._buffer is not None or self._message is not None
 
     def feed(self, data: bytes) -> Iterator[tuple[int, bytes]]:
         """Yields (opcode, payload): whole messages as TEXT or BINARY, and control frames. Raises Violation."""
@@ -113,11 +124,12 @@ class FrameParser:
             assert self._message is not None
             self._message += payload
             if not final:
+                self._count_fragment()
                 return None
             kind, payload = self._opcode, bytes(self._message)
             self._opcode, self._message = 0, None
         elif not final:
-            self._opcode, self._message = kind, bytearray(payload)
+            self._opcode, self._message, self._fragments = kind, bytearray(payload), 1
             return None
         if kind & RSV1:
             payload = self._inflated(payload)
@@ -136,6 +148,11 @@ class FrameParser:
         if len(message) > self._max_size:
             raise Violation(codes.MESSAGE_TOO_BIG, f"a message may have {self._max_size} bytes")
         return message
+
+    def _count_fragment(self) -> None:
+        self._fragments += 1
+        if self._fragments > FEW_FRAGMENTS and self._fragments * FRAGMENT_COST > self._max_size:
+            raise Violation(codes.POLICY_VIOLATION, "a message came in too many fragments")
 
 
 def check_utf8(payload: bytes) -> None:

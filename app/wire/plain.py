@@ -12,12 +12,15 @@ from app.wire.payload import checked_json, json_of_msgpack
 
 MSGPACK_SUBPROTOCOL = "carillon.msgpack"
 
+#: Characters of what was wrong with a message: the decoder quotes it, and it may be as long as the message.
+MAX_REASON = 200
+
 
 class BadMessage(CommandError):
     """What came is no command of this protocol; `id` is the command's where it could be read."""
 
     def __init__(self, reason: str, id: int | str | None) -> None:
-        super().__init__(BAD_REQUEST, reason)
+        super().__init__(BAD_REQUEST, reason[:MAX_REASON])
         self.id = id
 
 
@@ -82,7 +85,11 @@ class MsgPackFormat(Format):
         return json_of_msgpack(data, limit)
 
     def data_from_json(self, data: bytes) -> Raw:
-        return Raw(msgspec.msgpack.encode(msgspec.json.decode(data)))
+        try:
+            return Raw(msgspec.msgpack.encode(msgspec.json.decode(data)))
+        except (msgspec.DecodeError, ValueError, OverflowError, RecursionError):
+            # No node lets such a value in, so it was written into Redis by hand: that must not end the subscriber.
+            return Raw(msgspec.msgpack.encode(None))
 
 
 JSON = Format()

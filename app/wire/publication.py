@@ -35,5 +35,5 @@ def unpack(envelope: bytes) -> Publication:
         raise UnknownVersion(f"envelope version {envelope[:1]!r}")
     try:
         return _decoder.decode(memoryview(envelope)[1:])
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise UnknownVersion(str(error)) from None

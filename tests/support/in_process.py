@@ -8,6 +8,7 @@ import msgspec
 
 from app.auth.permissions import Claims
 from app.broker.memory import MemoryBroker
+from app.gateway.connection import NO_SOCKET
 from app.gateway.gateway import Gateway
 from app.gateway.hook_calls import HookCalls
 from app.gateway.session import Session
@@ -23,6 +24,7 @@ class RecordingConnection:
 
     def __init__(self, *, fast: bool = True, compressed: bool = False) -> None:
         self.compressed = compressed
+        self.socket = NO_SOCKET
         self.address = "192.0.2.1"
         self.raw_write: Callable[[bytes], None] | None = self._write if fast else None
         self.session: Session | None = None

@@ -3,6 +3,8 @@
 import base64
 import os
 import socket
+import struct
+from contextlib import suppress
 from typing import Self
 
 from app.wire.frames import CLOSE, FIN, RSV1, TEXT
@@ -16,7 +18,12 @@ def client_frame(opcode: int, payload: bytes, *, final: bool = True, reserved: i
     """A masked frame (RFC 6455 section 5.2)."""
     mask = os.urandom(4)
     size = len(payload)
-    length = bytes([0x80 | size]) if size < 126 else bytes([0x80 | 126]) + size.to_bytes(2, "big")
+    if size < 126:
+        length = bytes([0x80 | size])
+    elif size < 65_536:
+        length = struct.pack("!BH", 0x80 | 126, size)
+    else:
+        length = struct.pack("!BQ", 0x80 | 127, size)
     body = bytes(byte ^ mask[index % 4] for index, byte in enumerate(payload))
     return bytes([(FIN if final else 0) | reserved | opcode]) + length + mask + body
 
@@ -37,10 +44,18 @@ class RawWebSocket:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
         self._socket.close()
 
     def send(self, data: bytes) -> None:
         self._socket.sendall(data)
+
+    def send_if_open(self, data: bytes) -> None:
+        """The same where the server may have closed already."""
+        with suppress(ConnectionResetError, BrokenPipeError):
+            self.send(data)
 
     def request(self, *lines: str, path: str = "/ws", after: bytes = b"") -> int:
         """Sends a request with these header lines, and bytes right behind it; the status of the answer."""
@@ -111,6 +126,18 @@ class RawWebSocket:
         except TimeoutError:
             return False
         return True
+
+    def gone_without_a_word(self) -> bool:
+        """The same, and nothing came before."""
+        return not self._buffer and self._socket.recv(1) == b""
+
+    def read_byte(self) -> None:
+        """Takes one byte from the socket."""
+        self._buffer += self._socket.recv(1)
+
+    def finish_sending(self) -> None:
+        """Half a close of TCP: nothing more comes from us."""
+        self._socket.shutdown(socket.SHUT_WR)
 
     def say(self, text: str) -> None:
         self.send(client_frame(TEXT, text.encode()))

@@ -178,6 +178,16 @@ async def test_half_open_connections_are_bounded_and_make_room_again(served: Ser
     assert (await served.answer(GET.replace(b"x", b"x\r\nconnection: close"))).startswith(b"HTTP/1.1 200 ")
 
 
+async def test_probes_get_in_however_full_the_public_port_is(served: Served) -> None:
+    """Else whoever opens connections makes the pod unready."""
+    open_ones = [await served.connect() for _ in range(3)]
+    await served.until(lambda: len(served.state.half_open) == 3)
+    served.state.settings = served.state.settings.model_copy(update={"internal_port": served.port})
+    assert (await served.answer(GET.replace(b"x", b"x\r\nconnection: close"))).startswith(b"HTTP/1.1 200 ")
+    for _, writer in open_ones:
+        writer.close()
+
+
 async def test_an_unknown_upgrade_is_answered_as_http_and_ends(served: Served) -> None:
     answer = await served.answer(b"GET / HTTP/1.1\r\nconnection: upgrade\r\nupgrade: h2c\r\n\r\n")
     assert answer.startswith(b"HTTP/1.1 200 ")

@@ -67,15 +67,46 @@ def test_fragments_are_joined_with_control_frames_between_them(text: bytes, data
     assert [message for message in read([stream]) if message[0] == TEXT] == [(TEXT, text)]
 
 
-@settings(max_examples=300)
-@given(st.lists(st.binary(max_size=40), max_size=5))
-def test_any_bytes_give_messages_or_a_violation(chunks: list[bytes]) -> None:
+#: Any bytes at all, and frames with anything wrong in them: random bytes alone seldom get past the first frame.
+streams = st.lists(
+    st.one_of(
+        st.binary(max_size=20),
+        st.builds(
+            lambda opcode, payload, final, reserved: masked(opcode, payload, final=final, first=reserved),
+            st.sampled_from([CONTINUATION, TEXT, TEXT, BINARY, CLOSE, PING, PONG, 3]),
+            st.binary(max_size=130),
+            st.booleans(),
+            st.sampled_from([0, 0, 0, 0x10, 0x40]),
+        ),
+    ),
+    max_size=8,
+).map(b"".join)
+
+
+def outcome(chunks: Sequence[bytes], max_size: int) -> tuple[list[tuple[int, bytes]], int | None]:
+    """The messages, and the code of the violation that ended them. Never more is kept than the bound."""
+    parser, messages = FrameParser(max_size), list[tuple[int, bytes]]()
     try:
-        for opcode, payload in read(chunks, max_size=100):
-            assert opcode in (TEXT, BINARY, CLOSE, PING, PONG)
-            assert len(payload) <= 125
+        for chunk in chunks:
+            messages.extend(parser.feed(chunk))
+            assert len(parser._message or b"") <= max_size
+            assert len(parser._buffer or b"") <= max(max_size, 125) + 14
     except Violation as broken:
-        assert broken.close.code in (1002, 1007, 1009)  # noqa: PT017 - it need not be raised
+        return messages, broken.close.code
+    return messages, None
+
+
+@settings(max_examples=300)
+@given(streams, st.data())
+def test_any_bytes_give_the_same_however_they_are_split(stream: bytes, data: st.DataObject) -> None:
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=8)))
+    chunks = [stream[a:b] for a, b in zip([0, *cuts], [*cuts, len(stream)], strict=True)]
+    messages, code = outcome(chunks, 100)
+    assert code in (None, 1002, 1007, 1008, 1009)
+    assert all(opcode in (TEXT, BINARY, CLOSE, PING, PONG) for opcode, _ in messages)
+    assert all(len(payload) <= (125 if opcode > 2 else 100) for opcode, payload in messages)
+    assert outcome([stream], 100) == (messages, code)
+    assert outcome([stream[i : i + 1] for i in range(len(stream))], 100) == (messages, code)
 
 
 @pytest.mark.parametrize("size", [0, 1, 125, 126, 65_535, 65_536])
@@ -113,12 +144,46 @@ def test_a_size_is_refused_from_the_head_alone_also_over_fragments() -> None:
     assert violation(fragments, max_size=1000) == 1009
 
 
-def test_endless_empty_fragments_take_no_memory() -> None:
-    parser = FrameParser(1000)
-    stream = masked(TEXT, b"", final=False) + masked(CONTINUATION, b"", final=False) * 10_000
-    assert list(parser.feed(stream)) == []
-    assert parser._message is not None
-    assert len(parser._message) == 0
+@pytest.mark.parametrize(("max_size", "allowed"), [(100, 128), (64_000, 1000)])
+def test_fragments_are_bounded_in_number(max_size: int, allowed: int) -> None:
+    begun = masked(TEXT, b"", final=False) + masked(CONTINUATION, b"", final=False) * (allowed - 1)
+    end = masked(CONTINUATION, b"x")
+    assert read([(begun + end) * 2], max_size) == [(TEXT, b"x")] * 2
+    assert violation(begun + masked(CONTINUATION, b"", final=False), max_size) == 1008
+
+
+def test_a_message_that_comes_byte_by_byte_costs_each_byte_the_same() -> None:
+    """Not more the more has come already: counted in bytes that the parser moves, not in time."""
+    parser = FrameParser(MAX)
+    stream = masked(BINARY, b"x" * MAX)
+    for index in range(len(stream) - 1):
+        before = parser._buffer
+        assert list(parser.feed(stream[index : index + 1])) == []
+        assert index == 0 or parser._buffer is before, "what has come stays where it is"
+    assert list(parser.feed(stream[-1:])) == [(BINARY, b"x" * MAX)]
+
+
+def test_whether_something_is_half_done() -> None:
+    parser = FrameParser(MAX)
+    frame = masked(TEXT, b"hello")
+    assert not parser.unfinished
+    list(parser.feed(frame[:1]))
+    assert parser.unfinished
+    list(parser.feed(frame[1:]))
+    assert not parser.unfinished
+    list(parser.feed(masked(TEXT, b"hello", final=False)))
+    assert parser.unfinished
+    list(parser.feed(masked(CONTINUATION, b"")))
+    assert not parser.unfinished
+
+
+def test_what_comes_after_the_reader_has_stopped_is_kept() -> None:
+    parser = FrameParser(MAX)
+    for message in parser.feed(masked(TEXT, b"1") + masked(TEXT, b"2")):
+        assert message == (TEXT, b"1")
+        break
+    assert parser.unfinished
+    assert list(parser.feed(b"")) == [(TEXT, b"2")]
 
 
 @pytest.mark.parametrize(

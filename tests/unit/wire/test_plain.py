@@ -61,6 +61,14 @@ def test_unknown_fields_are_refused(command: type[Command]) -> None:
         assert bad.value.id == 5
 
 
+@pytest.mark.parametrize("format", [JSON, MSGPACK])
+@pytest.mark.parametrize("message", [{"type": "x" * 5000}, {"type": "ping", "x" * 5000: 1}])
+def test_a_bad_message_is_not_quoted_at_length(format: Format, message: dict[str, Any]) -> None:
+    with pytest.raises(BadMessage) as bad:
+        format.decode(encode(format, message))
+    assert len(bad.value.reason) <= 200
+
+
 @pytest.mark.parametrize(
     "data", [b"1e999", b"123456789012345678901234567890", b"-9223372036854775809", b"NaN", b"01", b"", b'"\\ud800"']
 )
@@ -128,3 +136,8 @@ def test_fields_without_a_value_are_left_out() -> None:
     assert JSON.frame(Ok(id=1)).payload == b'{"type":"ok","id":1}'
     message = Message(room="r", sender=Publisher(user="a", session="s"))
     assert JSON.frame(message).payload == b'{"type":"message","room":"r","from":{"user":"a","session":"s"}}'
+
+
+@pytest.mark.parametrize("data", [b"1e999", b"9" * 30, b'"\xff"', b"[" * 100_000, b"nonsense"])
+def test_what_was_written_into_redis_by_hand_is_null_as_msgpack(data: bytes) -> None:
+    assert bytes(MSGPACK.data_from_json(data)) == b"\xc0"
