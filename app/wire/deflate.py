@@ -2,8 +2,8 @@
 
 import zlib
 
-#: Measured on JSON of 2 KB: 13 us, 69 bytes in 100 of level 1's 73; each level above costs 64 KB messages half as much
-#: time again for a few bytes in 100.
+#: Measured on JSON: 2.2 KB become 685 bytes in 13 us (level 1: 733 bytes in 10 us), 57 KB become 13.9 KB in 250 us
+#: (level 1: 15.8 KB in 136 us; level 6: 13.1 KB in 830 us, in which the loop serves nobody).
 LEVEL = 4
 
 #: What a sync flush ends with: a sender leaves it out, a receiver puts it back.

@@ -73,6 +73,12 @@ class TestHandshake:
         assert json.loads(raw.frame()[1])["type"] == "welcome"
         assert json.loads(raw.frame()[1]) == {"type": "pong", "id": 5}
 
+    def test_nor_is_what_exceeds_the_bound_of_early_data(self, raw: RawWebSocket) -> None:
+        long = [client_frame(TEXT, b'{"type":"ping","id":%d,"padding":"%b"}' % (id, b"x" * 50_000)) for id in range(3)]
+        raw.upgrade(after=b"".join(long) + client_frame(TEXT, b'{"type":"ping","id":5}'))
+        assert json.loads(raw.frame()[1])["type"] == "welcome"
+        assert [json.loads(raw.frame()[1])["id"] for _ in range(4)] == [0, 1, 2, 5]
+
 
 class TestFraming:
     @pytest.mark.parametrize(
