@@ -2,7 +2,7 @@
 
 import httptools
 
-from app.server.handshake import BadHandshake, accept_key, read_head, switching_protocols
+from app.server.handshake import Answer, BadHandshake, accept_key, agree_on_deflate, read_head, switching_protocols
 
 
 class _Request:
@@ -40,10 +40,10 @@ def fuzz(data: bytes) -> None:
     for text in (head.path, head.raw_path, head.query, *head.subprotocols):
         assert isinstance(text, str)
     try:
-        accept = accept_key(head)
+        answer = Answer(accept_key(head), agree_on_deflate(head))
     except BadHandshake as bad:
         assert bad.status in (400, 405, 426)
     else:
-        answer = switching_protocols(accept, next(iter(head.subprotocols), None), [])
-        assert answer.endswith(b"\r\n\r\n")
-        assert answer.count(b"\r\n\r\n") == 1
+        response = switching_protocols(answer, next(iter(head.subprotocols), None), [])
+        assert response.endswith(b"\r\n\r\n")
+        assert response.count(b"\r\n\r\n") == 1
