@@ -8,18 +8,19 @@ HEAD = 14
 
 
 def fuzz(data: bytes) -> None:
-    """The first byte says how the rest is split, and the second how large a message may be."""
+    """The first byte says how the rest is split and whether messages may be compressed (RFC 7692), the second how large
+    one may be."""
     if len(data) < 2:
         return
-    step, max_size, stream = 1 + data[0] % 40, data[1], data[2:]
-    whole = outcome([stream], max_size)
-    split = outcome([stream[at : at + step] for at in range(0, len(stream), step)], max_size)
+    step, deflate, max_size, stream = 1 + data[0] % 40, data[0] >= 128, data[1], data[2:]
+    whole = outcome([stream], max_size, deflate=deflate)
+    split = outcome([stream[at : at + step] for at in range(0, len(stream), step)], max_size, deflate=deflate)
     assert whole == split, (whole, split)
 
 
-def outcome(chunks: list[bytes], max_size: int) -> tuple[list[tuple[int, bytes]], int | None]:
+def outcome(chunks: list[bytes], max_size: int, *, deflate: bool) -> tuple[list[tuple[int, bytes]], int | None]:
     """The messages, and the code of the violation that ended them."""
-    parser, messages = FrameParser(max_size), list[tuple[int, bytes]]()
+    parser, messages = FrameParser(max_size, deflate=deflate), list[tuple[int, bytes]]()
     try:
         for chunk in chunks:
             for opcode, payload in parser.feed(chunk):

@@ -16,6 +16,10 @@ from app.server.handshake import Head
 from app.server.state import NodeState
 from app.server.websocket_protocol import WebSocketProtocol
 
+#: Requests that may wait behind one that is not answered yet. Reading is paused by then, but one read holds thousands
+#: of them, and each costs kilobytes.
+PIPELINED = 16
+
 
 class HttpProtocol(HttpToolsProtocol):
     """One connection until it ends or becomes a WebSocket. Whatever a client sends, nothing is logged, only counted."""
@@ -102,6 +106,8 @@ class HttpProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._awaiting_head = False
         self.node.half_open.pop(self, None)
+        if len(self.pipeline) >= PIPELINED:
+            self._stop("pipelined_requests", HTTPStatus.TOO_MANY_REQUESTS)
         super().on_headers_complete()
         if self.node.draining and self.cycle is not None:
             self.cycle.keep_alive = False
@@ -156,9 +162,9 @@ class HttpProtocol(HttpToolsProtocol):
         if self._head_bytes > self.node.settings.max_head_bytes:
             self._stop("max_head_bytes")
 
-    def _stop(self, limit: str) -> None:
+    def _stop(self, limit: str, status: HTTPStatus = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE) -> None:
         """Called within the parser, which stops and makes `feed_data` raise."""
-        self._refusal = (HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, limit)
+        self._refusal = (status, limit)
         raise httptools.HttpParserError(limit)
 
     def _count_and_refuse(self, status: HTTPStatus, limit: str) -> None:

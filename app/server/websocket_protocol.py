@@ -5,7 +5,10 @@ returns; every other ASGI application is served through `receive` and `send`.
 """
 
 import asyncio
+import socket
+import struct
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, cast
 
 from uvicorn.config import Config
@@ -41,6 +44,9 @@ LINGER_MAX = 2.0
 
 #: What is read from a client that has not been answered yet, before reading is paused.
 EARLY_BYTES = 65_536
+
+#: What SO_LINGER is set to: on, for no time (socket(7)).
+RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 Address = tuple[str, int | None]
 
@@ -379,7 +385,12 @@ class WebSocketProtocol(asyncio.Protocol):
             self._close_timer = asyncio.get_running_loop().call_later(timeout, self.abort)
 
     def abort(self) -> None:
+        """At once, in the kernel too: it would offer what is unsent for minutes to a peer that does not read."""
         if self._transport is not None:
+            raw = self._transport.get_extra_info("socket")
+            if raw is not None:
+                with suppress(OSError):  # it is gone already
+                    raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
             self._transport.abort()
 
     def pause_reading(self) -> None:

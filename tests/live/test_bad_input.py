@@ -70,7 +70,10 @@ def limit_hits(stack: Stack, limit: str) -> float:
 
 
 def sockets(stack: Stack) -> int:
-    return len(list(Path(f"/proc/{stack.worker_pids()[0]}/fd").iterdir()))
+    """Of the public port, as the kernel knows them, but for listeners and those that only wait for stray packets."""
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    listens, time_wait = "0A", "06"
+    return sum(int(row[1].split(":")[1], 16) == stack.port and row[3] not in (listens, time_wait) for row in rows)
 
 
 class TestHeads:
@@ -95,10 +98,11 @@ class TestHeads:
 @pytest.mark.long
 def test_ten_thousand_heads_that_never_come(make_stack: StackFactory) -> None:
     """The default bound."""
-    with make_stack(pods=1, workers=1, nginx=False) as stack, Bystander(stack) as bystander:
+    stack = make_stack(pods=1, workers=1, nginx=False)
+    with Bystander(stack) as bystander:
         before = resident(stack)
         half_open(stack, bystander, 10_000)
-        print("grown by", resident(stack) - before)
+        print(f"10,000 half-open connections took {(resident(stack) - before) / 10_000:.0f} bytes each")
         assert resident(stack) - before < 150_000_000
 
 
@@ -174,7 +178,7 @@ class TestHalfDoneMessages:
 
 class TestCloses:
     def test_of_those_who_do_not_read_or_do_not_answer_are_bounded(self, stack: Stack) -> None:
-        before = sockets(stack)
+        wait_until(lambda: sockets(stack) == 1, "only the bystander is connected")
         clients = [enter(stack, RawWebSocket(stack.port, receive_buffer=4096)) for _ in range(4)]
         closes, half_closes, violates, is_silent = clients
         for client in (closes, half_closes, violates):
@@ -186,14 +190,24 @@ class TestCloses:
         half_closes.finish_sending()
         violates.send(client_frame(CONTINUATION, b""))
         is_silent.send(client_frame(BINARY, b""))  # told goodbye, and 1003
-        assert sockets(stack) == before + len(clients)
-        wait_until(lambda: sockets(stack) == before, "CLOSE_TIMEOUT ends them")
+        assert sockets(stack) == 1 + len(clients)
+        wait_until(lambda: sockets(stack) == 1, "CLOSE_TIMEOUT ends them")
         for client in clients:
             client.close()
 
     def test_a_peer_that_half_closes_is_gone(self, stack: Stack, ann: RawWebSocket) -> None:
         ann.finish_sending()
         assert ann.gone()
+
+    def test_a_violation_right_behind_the_upgrade_leaves_nothing(self, stack: Stack, raw: RawWebSocket) -> None:
+        """It comes before there is a session, which is told at once and never joins the room of its path."""
+        raw.upgrade(
+            f"Authorization: Bearer {stack.token('ann')}", path="/ws/chat:early", after=client_frame(CONTINUATION, b"")
+        )
+        assert raw.close_code() == 1002
+        assert raw.gone()
+        wait_until(lambda: sample(stack, "carillon_connections") == 1, "only the bystander is connected")
+        assert sample(stack, "carillon_subscriptions") == 1
 
     def test_what_comes_after_a_violation_does_not_take_its_code_away(self, ann: RawWebSocket) -> None:
         ann.send(client_frame(TEXT, b"x" * 3_000_000))

@@ -147,3 +147,17 @@ def test_a_slow_close_of_a_flooded_room_is_not_written_to(stack: Stack) -> None:
         assert rude.frame()[0] == CLOSE
         bystander.hears()
         assert rude.gone_without_a_word()
+
+
+def test_requests_that_nobody_waits_for_are_bounded(stack: Stack) -> None:
+    """HTTP: twenty clients, each with thousands of requests in one packet; it took 700 MB and the worker with it."""
+    with Bystander(stack) as bystander:
+        clients = [RawWebSocket(stack.port) for _ in range(20)]
+        for client in clients:
+            for _ in range(5):
+                client.send_if_open(b"GET /nothing HTTP/1.1\r\nHost: h\r\n\r\n" * 10_000)
+        assert bystander.hears() < LATENCY
+        for client in clients:
+            assert client.gone()
+            client.close()
+    wait_until(lambda: sample(stack, "carillon_limit_hits_total", limit="pipelined_requests") == 20, "it is counted")

@@ -76,7 +76,11 @@ class Peer:
         gateway.add(self.session, None)
 
     def send(self, message: dict[str, Any] | bytes) -> None:
-        self.session.receive(message if isinstance(message, bytes) else json.dumps(message).encode(), True)
+        """A command, or any bytes, as a message of the session's format."""
+        format = self.session.format
+        if not isinstance(message, bytes):
+            message = json.dumps(message).encode() if format is JSON else msgspec.msgpack.encode(message)
+        self.session.receive(message, format.text)
 
     @property
     def events(self) -> list[dict[str, Any]]:

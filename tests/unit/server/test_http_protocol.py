@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from uvicorn.config import Config
 
-from app.server.http_protocol import HttpProtocol
+from app.server.http_protocol import PIPELINED, HttpProtocol
 from app.server.state import NodeState
 from app.server.websocket_protocol import WebSocketProtocol
 from app.settings import Settings
@@ -192,6 +192,17 @@ async def test_an_unknown_upgrade_is_answered_as_http_and_ends(served: Served) -
     answer = await served.answer(b"GET / HTTP/1.1\r\nconnection: upgrade\r\nupgrade: h2c\r\n\r\n")
     assert answer.startswith(b"HTTP/1.1 200 ")
     assert b"connection: close" in answer
+
+
+async def test_requests_that_wait_for_an_answer_are_bounded(served: Served) -> None:
+    """One read holds thousands; uvicorn would make an object of some kilobytes for each."""
+    slow = b"POST /slow HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n"
+    reader, writer = await served.connect(slow * PIPELINED)
+    for _ in range(PIPELINED):
+        assert (await reader.readuntil(b"\r\n\r\n2")).startswith(b"HTTP/1.1 200 ")
+    writer.close()
+    assert (await served.answer(slow * 200)).count(b"HTTP/1.1 ") <= PIPELINED
+    assert served.state.counters.limit_hits == {"pipelined_requests": 1}
 
 
 async def test_a_draining_node_closes_after_the_response(served: Served) -> None:
