@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from msgspec import UNSET
@@ -30,46 +31,101 @@ from app.wire.messages import (
 )
 
 if TYPE_CHECKING:
+    from app.gateway.gateway import Gateway
     from app.gateway.session import Session
 
 Work = Coroutine[Any, Any, None]
 
 
-async def enter(session: "Session", credentials: Coroutine[Any, Any, Claims]) -> None:
-    """Lets a session in by what its upgrade carried. There is no reply: the client sent no command."""
+def enter_by_token(session: "Session", token: str) -> Work | None:
+    """Lets a session in by the token of its upgrade. There is no reply: the client sent no command."""
+    gateway = session.gateway
+    if gateway.admits_at_once:
+        try:
+            claims = gateway.verifier.verify_now(token)
+        except InvalidToken as error:
+            raise _turned_away(error) from None
+        if claims is not None:
+            gateway.let_in(session, claims)
+            return _subscribe_path_room(session)
+    return _enter(session, gateway.verifier.verify(token))
+
+
+def enter_by_ticket(session: "Session", ticket: str) -> Work:
+    """The same by a one-time ticket."""
+    return _enter(session, _redeemed(session.gateway, ticket))
+
+
+async def _redeemed(gateway: "Gateway", ticket: str) -> Claims:
+    claims = await gateway.tickets.redeem(ticket)
+    if claims is None:
+        raise InvalidToken("the ticket is used, too old, or none at all")
+    return claims
+
+
+async def _enter(session: "Session", credentials: Coroutine[Any, Any, Claims]) -> None:
     try:
         await session.gateway.admit(session, await credentials)
-    except ExpiredToken:
-        raise Disconnect(codes.SESSION_EXPIRED) from None
-    except InvalidToken as error:
-        raise Disconnect(codes.INVALID_TOKEN, str(error)) from None
-    except CommandError as error:
-        # What is temporary says nothing against the credentials: come back, instead of staying away as a stale one.
-        close = codes.SERVER_ERROR if error.error.temporary else codes.ACCESS_DENIED
-        raise Disconnect(close, error.reason) from None
-    await _subscribe_path_room(session)
+    except (InvalidToken, CommandError) as error:
+        raise _turned_away(error) from None
+    await _finished(_subscribe_path_room(session))
 
 
-def auth(session: "Session", command: Auth) -> Work:
+def _turned_away(error: InvalidToken | CommandError) -> Disconnect:
+    match error:
+        case ExpiredToken():
+            return Disconnect(codes.SESSION_EXPIRED)
+        case InvalidToken():
+            return Disconnect(codes.INVALID_TOKEN, str(error))
+        case CommandError():
+            # What is temporary says nothing against the credentials: come back, instead of staying away as a stale one.
+            return Disconnect(codes.SERVER_ERROR if error.error.temporary else codes.ACCESS_DENIED, error.reason)
+
+
+async def _finished(work: Work | None) -> None:
+    if work is not None:
+        await work
+
+
+def auth(session: "Session", command: Auth) -> Work | None:
+    gateway = session.gateway
+    if session.claims is None and gateway.admits_at_once:
+        try:
+            claims = gateway.verifier.verify_now(command.token)
+        except InvalidToken as error:
+            raise _refused(error) from None
+        if claims is not None:
+            gateway.let_in(session, claims)
+            _tell_who(session, command, claims)
+            return _subscribe_path_room(session)
     return _auth(session, command)
 
 
 async def _auth(session: "Session", command: Auth) -> None:
     try:
         claims = await session.gateway.verifier.verify(command.token)
-    except ExpiredToken:
-        raise CommandError(codes.TOKEN_EXPIRED) from None
     except InvalidToken as error:
-        raise Disconnect(codes.INVALID_TOKEN, str(error)) from None
+        raise _refused(error) from None
     first = session.claims is None
     if first:
         await session.gateway.admit(session, claims)
     else:
         _refresh(session, claims)
+    _tell_who(session, command, claims)
+    if first:
+        await _finished(_subscribe_path_room(session))
+
+
+def _refused(error: InvalidToken) -> CommandError | Disconnect:
+    """An expired token may be followed by a new one; any other ends the session."""
+    if isinstance(error, ExpiredToken):
+        return CommandError(codes.TOKEN_EXPIRED)
+    return Disconnect(codes.INVALID_TOKEN, str(error))
+
+
+def _tell_who(session: "Session", command: Auth, claims: Claims) -> None:
     left = UNSET if claims.expires_at is None else max(0, int(claims.expires_at - time.time()))
     session.ok(command.id, user=claims.user, expires_in=left)
-    if first:
-        await _subscribe_path_room(session)
 
 
 def _refresh(session: "Session", claims: Claims) -> None:
@@ -83,13 +139,12 @@ def _refresh(session: "Session", claims: Claims) -> None:
             session.unsubscribe(room, codes.ACCESS_DENIED)
 
 
-async def _subscribe_path_room(session: "Session") -> None:
+def _subscribe_path_room(session: "Session") -> Work | None:
     room, session.path_room = session.path_room, None
-    if room is not None:
-        await subscribe(session, Subscribe(room=room))
+    return None if room is None else subscribe(session, Subscribe(room=room))
 
 
-def subscribe(session: "Session", command: Subscribe) -> Work:
+def subscribe(session: "Session", command: Subscribe) -> Work | None:
     claims = session.authenticated()
     settings = session.gateway.settings
     room = command.room
@@ -102,17 +157,22 @@ def subscribe(session: "Session", command: Subscribe) -> Work:
     _require(options.subscribe, claims.may_subscribe, room)
     if command.since is not None:
         raise CommandError(codes.NOT_AVAILABLE, "recovery is not available yet")
-    return _subscribe(session, command, options)
+    reply = partial(_joined, session, command)
+    if not session.gateway.hooks.defines("on_subscribe"):
+        _require_hook(options.subscribe, None)
+        if session.gateway.hub.join_at_once(session, room, options, reply):
+            return None
+    return _subscribe(session, room, options, reply)
 
 
-async def _subscribe(session: "Session", command: Subscribe, options: Namespace) -> None:
-    gateway, room = session.gateway, command.room
+async def _subscribe(session: "Session", room: str, options: Namespace, reply: Callable[[Position], None]) -> None:
+    gateway = session.gateway
     _require_hook(options.subscribe, await gateway.hooks.subscribe(session, room))
-
-    def reply(position: Position) -> None:
-        session.ok(command.id, room=room, epoch=position.epoch, offset=position.offset)
-
     await gateway.hub.join(session, room, options, reply)
+
+
+def _joined(session: "Session", command: Subscribe, position: Position) -> None:
+    session.ok(command.id, room=command.room, epoch=position.epoch, offset=position.offset)
 
 
 def unsubscribe(session: "Session", command: Unsubscribe) -> None:

@@ -33,7 +33,7 @@ from app.wire.payload import canonical, checked_json
 from app.wire.publication import Publication, pack
 
 if TYPE_CHECKING:
-    from app.gateway.session import Session
+    from app.gateway.session import Enter, Session
 
 log = logs.get("gateway")
 
@@ -63,6 +63,8 @@ class Gateway:
         self._census = Census(broker, self._control)
         self.admission = Admission(settings, self.registry)
         self.message_rate = Rate(settings.message_rate, settings.message_burst)
+        #: Whether a good token is all that a session needs: nothing has to be waited for.
+        self.admits_at_once = not settings.max_user_connections and not hooks.defines("on_connect")
         self.draining = False
         #: Sessions that have an outbox.
         self.slow: set[Session] = set()
@@ -134,11 +136,11 @@ class Gateway:
 
     # -- sessions
 
-    def add(self, session: "Session", credentials: Coroutine[Any, Any, Claims] | None) -> None:
-        """A connection was accepted."""
+    def add(self, session: "Session", enter: "Enter | None") -> None:
+        """A connection was accepted. `enter`: by the credentials of its upgrade, if it had some."""
         self.registry.add(session)
         self.counters.opened["websocket"] += 1
-        session.open(credentials)
+        session.open(enter)
 
     async def admit(self, session: "Session", claims: Claims) -> None:
         """Lets a session in as the user of its claims. Raises Disconnect where a limit or the hook is against it."""
@@ -157,8 +159,12 @@ class Gateway:
             session.claims = None
             raise
         if not session.ended:
-            session.identified(claims)
-            self.registry.identify(session, claims.user)
+            self.let_in(session, claims)
+
+    def let_in(self, session: "Session", claims: Claims) -> None:
+        """Nothing, or nothing any more, is against it."""
+        session.identified(claims)
+        self.registry.identify(session, claims.user)
 
     def session_lost(self, session: "Session", code: int, task: asyncio.Task[None] | None) -> None:
         """The session's connection is gone."""

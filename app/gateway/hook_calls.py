@@ -56,6 +56,9 @@ class HookCalls:
             name: extra for name, hook in self._hooks.items() if (extra := _extra_parameters(name, hook))
         }
 
+    def defines(self, name: str) -> bool:
+        return name in self._hooks
+
     async def connect(self, session: "Session") -> None:
         """After the credentials were verified. Raises Disconnect, or the hook's own CommandError."""
         try:

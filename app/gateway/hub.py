@@ -51,16 +51,36 @@ class Hub:
                 position = await self._position(room, session)
             if session.ended:
                 return
-            self.flush(room)
             missed = room.joining.pop(session, []) if room.joining else []
-            reply(position)
-            self._add(room, session, position, missed)
+            self._take_in(room, session, position, missed, reply)
         finally:
             room.waiting -= 1
             if room.joining is not None:
                 room.joining.pop(session, None)
                 room.joining = room.joining or None
             self._release_if_empty(room)
+
+    def join_at_once(
+        self, session: "Session", name: str, options: Namespace, reply: Callable[[Position], None]
+    ) -> bool:
+        """The same without waiting, where the node hears the room already and keeps no positions; else False."""
+        room = self.rooms.get(name)
+        if room is None or not room.subscribed or options.history_size:
+            return False
+        self._take_in(room, session, NO_POSITION, [], reply)
+        return True
+
+    def _take_in(
+        self,
+        room: Room,
+        session: "Session",
+        position: Position,
+        missed: list[Delivery],
+        reply: Callable[[Position], None],
+    ) -> None:
+        self.flush(room)
+        reply(position)
+        self._add(room, session, position, missed)
 
     async def _subscribed(self, name: str, options: Namespace) -> Room:
         """The room, when the broker has confirmed its subscription. Its `waiting` is one higher (R1)."""

@@ -15,7 +15,7 @@ from msgspec import UNSET
 from app import codes
 from app.auth.permissions import Claims
 from app.codes import CloseCode, CommandError, Disconnect
-from app.gateway.commands import COMMAND_NAMES, HANDLERS, enter
+from app.gateway.commands import COMMAND_NAMES, HANDLERS
 from app.gateway.connection import LOST, Connection
 from app.gateway.outbox import Entry, Outbox, Overflow
 from app.gateway.room import Room
@@ -37,6 +37,9 @@ QUEUED_BYTES = 65_536
 
 #: How long the outbox may take before `goodbye` (O3), in seconds.
 FLUSH_TIMEOUT = 2.0
+
+#: Lets a session in, at once or by what has to be awaited. Raises CommandError, Disconnect.
+Enter = Callable[["Session"], Coroutine[Any, Any, None] | None]
 
 PINGS: tuple[Frame, ...] = tuple(format.frame(ServerPing()) for format in FORMATS)
 
@@ -127,7 +130,7 @@ class Session:
 
     # -- life
 
-    def open(self, credentials: Coroutine[Any, Any, Claims] | None) -> None:
+    def open(self, enter: Enter | None) -> None:
         """Begins: `welcome` (A4), then the credentials of the upgrade, if there were any."""
         settings = self.gateway.settings
         now = self.gateway.now()
@@ -137,8 +140,17 @@ class Session:
             self._ping_due = now + settings.ping_interval * random.random()
         self.gateway.wheel.set(self, self._next_wake())
         self.send(Welcome(session=self.id, node=self.gateway.node, ping_interval=settings.ping_interval))
-        if credentials is not None:
-            self._start(None, enter(self, credentials))
+        if enter is not None:
+            self._enter(enter)
+
+    def _enter(self, enter: Enter) -> None:
+        try:
+            later = enter(self)
+        except Exception as error:
+            self._failed(None, error)
+        else:
+            if later is not None:
+                self._start(None, later)
 
     def end(self, close: CloseCode, reason: str | None = None) -> None:
         """Says `goodbye` after what is queued, and closes. Does nothing the second time."""

@@ -1,17 +1,15 @@
 """`/ws` and `/ws/{room}`: the upgrade, its checks and credentials, and the hand-over to a session."""
 
-from collections.abc import Coroutine
-from typing import Any
+from functools import partial
 
 from fastapi import APIRouter, WebSocket
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app import codes
-from app.auth.permissions import Claims
-from app.auth.signed_token import InvalidToken
 from app.gateway.admission import Refusal
+from app.gateway.commands import enter_by_ticket, enter_by_token
 from app.gateway.gateway import Gateway
-from app.gateway.session import Session
+from app.gateway.session import Enter, Session
 from app.http.errors import HttpError, failure
 from app.http.hook_dependencies import DependenciesFailed, HookDependencies, HookValues, UpgradeAnswered
 from app.http.origin import origin_allowed
@@ -118,25 +116,18 @@ async def _refuse(websocket: WebSocket, refusal: Refusal) -> None:
         await websocket.close()
 
 
-def _credentials(gateway: Gateway, websocket: WebSocket) -> Coroutine[Any, Any, Claims] | None:
+def _credentials(gateway: Gateway, websocket: WebSocket) -> Enter | None:
     """What the upgrade carries: a bearer token, a one-time ticket, or a cookie; None: `auth` has to come."""
     authorization = websocket.headers.get("authorization", "")
     scheme, _, token = authorization.partition(" ")
     if scheme.lower() == "bearer":
-        return gateway.verifier.verify(token.strip())
+        return partial(enter_by_token, token=token.strip())
     ticket = websocket.query_params.get("ticket") if websocket.scope["query_string"] else None
     if ticket is not None:
-        return _redeem(gateway, ticket)
+        return partial(enter_by_ticket, ticket=ticket)
     # A cookie is sent by the browser on its own: only with an Origin, which was checked, does it say what is wanted.
     if gateway.settings.token_cookie and "origin" in websocket.headers:
         cookie = websocket.cookies.get(gateway.settings.token_cookie)
         if cookie:
-            return gateway.verifier.verify(cookie)
+            return partial(enter_by_token, token=cookie)
     return None
-
-
-async def _redeem(gateway: Gateway, ticket: str) -> Claims:
-    claims = await gateway.tickets.redeem(ticket)
-    if claims is None:
-        raise InvalidToken("the ticket is used, too old, or none at all")
-    return claims
