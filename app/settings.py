@@ -122,6 +122,14 @@ class Namespace(BaseModel):
     coalesce_ms: int = option(
         0, "Publications of a room within this window leave as one write.", unit="milliseconds", zero="off", le=1000
     )
+    coalesce_rate: float = option(
+        0,
+        "Publications per second from which `coalesce_ms` applies: one that comes sooner after the one before it waits "
+        "for its window, any other leaves at once.",
+        unit="1/second",
+        zero="always",
+        ge=0,
+    )
     conflate_ms: int = option(
         0,
         "Within this window only the newest publication per `key` is sent.",

@@ -186,8 +186,7 @@ class Hub:
             for missed in room.joining.values():
                 if len(missed) <= JOINING_LIMIT:
                     missed.append(delivery)
-        options = room.options
-        window = options.conflate_ms or options.coalesce_ms
+        window = self._window(room)
         if room.passing:
             room.wait_for_window(delivery)
         elif window:
@@ -196,6 +195,16 @@ class Hub:
                 room.timer = asyncio.get_running_loop().call_later(window / 1000, self._window_over, room)
         else:
             self._fan_out(room, [delivery])
+
+    def _window(self, room: Room) -> int:
+        """How long this publication waits for others, in milliseconds (O4)."""
+        options = room.options
+        if options.conflate_ms or not options.coalesce_ms or not options.coalesce_rate:
+            return options.conflate_ms or options.coalesce_ms
+        now = asyncio.get_running_loop().time()
+        before, room.heard_at = room.heard_at, now
+        in_window = room.timer is not None
+        return options.coalesce_ms if in_window or (now - before) * options.coalesce_rate < 1 else 0
 
     def _collect(self, room: Room, delivery: Delivery) -> None:
         """Adds to the window; with `conflate_ms` an older publication with the same key gives way."""

@@ -24,6 +24,7 @@ class Room:
 
     __slots__ = (
         "dirty",
+        "heard_at",
         "joining",
         "late",
         "members",
@@ -71,6 +72,8 @@ class Room:
         #: Publications of the current window, or that wait for a pass in chunks to end; its timer or handle.
         self.pending: list[Delivery] | None = None
         self.timer: asyncio.Handle | None = None
+        #: When the room's last publication was heard, in the loop's time; kept where `coalesce_rate` asks for it.
+        self.heard_at = 0.0
         #: A pass in chunks: to whom, from which one on, what.
         self.passing: Sequence[tuple[Writers, int, bytes]] = ()
 

@@ -399,6 +399,28 @@ class TestWindows:
             assert ann.data("chat:x") == [1, 2]
             assert ann.events[-1]["type"] == "ok"
 
+    async def test_a_window_opens_only_for_what_comes_fast(self) -> None:
+        """`coalesce_rate`: what comes after a lull leaves at once, what follows it closely waits."""
+        async with Node(namespaces={"chat": {"coalesce_ms": 1000, "coalesce_rate": 0.2}}) as node:
+            ann = await node.connect("ann", "chat:x")
+            await node.gateway.publish("chat:x", 1)
+            await node.settled()
+            assert ann.data("chat:x") == [1]
+            await node.gateway.publish("chat:x", 2)
+            await node.gateway.publish("chat:x", 3)
+            await node.settled()
+            assert ann.data("chat:x") == [1]
+            await ann.ask("unsubscribe", room="chat:x")
+            assert ann.data("chat:x") == [1, 2, 3]
+
+    async def test_a_room_that_is_slow_enough_waits_for_nobody(self) -> None:
+        async with Node(namespaces={"chat": {"coalesce_ms": 1000, "coalesce_rate": 1_000_000}}) as node:
+            ann = await node.connect("ann", "chat:x")
+            for number in range(3):
+                await node.gateway.publish("chat:x", number)
+                await node.settled()
+            assert ann.data("chat:x") == [0, 1, 2]
+
     async def test_conflation_keeps_the_newest_of_a_key_and_tells(self) -> None:
         async with Node(namespaces={"chat": {"conflate_ms": 20}}) as node:
             ann = await node.connect("ann", "chat:x")
