@@ -1,13 +1,13 @@
 # Carillon's commands; `make` alone lists them. Each sets up what it needs in .venv.
 .DEFAULT_GOAL := help
-.PHONY: help run test test-long fuzz lint fmt docs locks clean
+.PHONY: help run test test-long bench bench-quick fuzz lint fmt docs locks clean
 
 PY := .venv/bin/python
 LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
 	pyproject.toml
 
 help: ## List the commands
-	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(firstword $(MAKEFILE_LIST)) | awk -F'|' '{printf "make %-10s %s\n", $$1, $$2}'
+	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(firstword $(MAKEFILE_LIST)) | awk -F'|' '{printf "make %-11s %s\n", $$1, $$2}'
 
 # The recipe ends in exec: SIGTERM to make reaches the supervisor itself.
 run: ## Start Valkey, two pods and Nginx; PORT=8080 PYTHON=python3 CARILLON_PODS=2 WEB_CONCURRENCY=2
@@ -18,6 +18,12 @@ test: ## Run the tests against real parts (under 5 minutes)
 
 test-long: ## Run the tests that take longer
 	@sh local/venv.sh test && $(PY) -m app build && exec $(PY) -m pytest -m long
+
+bench: ## Measure beside a floor and peers; writes bench/results (needs a C compiler)
+	@sh local/venv.sh test && $(PY) -m app build && sh local/venv.sh bench && exec $(PY) -m bench
+
+bench-quick: ## The main figures of that, in under 3 minutes; writes .cache/bench/results
+	@sh local/venv.sh test && $(PY) -m app build && sh local/venv.sh bench && exec $(PY) -m bench --quick --results .cache/bench/results
 
 FUZZ_SECONDS ?= 60
 

@@ -40,7 +40,8 @@ def peer_server(
 ) -> Iterator[Server]:
     """One peer, running. `environ` is added to its environment."""
     command = partial(peer.command, redis_url=redis_url)
-    with single(peer.name, command, dialect_of(peer), folder, environ or {}) as server:
+    name = peer.name.partition("_")[0]
+    with single(name, command, dialect_of(peer), folder, environ) as server:
         yield server
 
 

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from bench import targets
 from bench.measure import Bench, Result
 from bench.plot import line_plot
 
@@ -79,6 +80,7 @@ def _markdown(bench: Bench) -> Iterator[str]:
     told = machine()
     yield f"{told['cpu']}, {told['cores']} cores, {told['kernel']}, Python {told['python']}; {told['date']}."
     yield f"Medians of {bench.repetitions} repetitions in turn; ratios within a repetition."
+    yield from ("", "### Targets", "", *targets.table(bench))
     for phase in dict.fromkeys(result.phase for result in bench.results):
         yield from ("", f"### {TITLES[phase]}", "")
         yield from _table([result for result in bench.results if result.phase == phase])

@@ -4,7 +4,8 @@ import base64
 import hashlib
 import hmac
 
-from app.auth.tokens import InvalidToken, TokenVerifier
+from app.auth.signed_token import InvalidToken
+from app.auth.tokens import TokenVerifier
 from app.settings import load
 
 SECRET = "a-secret-of-the-tests-that-is-long-enough"

@@ -1,6 +1,6 @@
 """HTTP on a client's socket: uvicorn's httptools protocol, bounded in the time and size of request heads (H5).
 
-The WebSocket class is made only after the head was parsed, so slow and endless heads have to be met here.
+A WebSocket begins only after the whole head was parsed, so slow and endless heads have to be met here.
 """
 
 import asyncio
@@ -12,9 +12,7 @@ import httptools
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from app.server.handshake import Head
 from app.server.state import NodeState
-from app.server.websocket_protocol import WebSocketProtocol
 
 #: Requests that may wait behind one that is not answered yet. Reading is paused by then, but one read holds thousands
 #: of them, and each costs kilobytes.
@@ -124,15 +122,6 @@ class HttpProtocol(HttpToolsProtocol):
         self._after_answer = 0
         self._between_messages = True
         super().on_message_complete()
-
-    def handle_websocket_upgrade(self) -> None:
-        """Hands over what was read: uvicorn writes the head anew, for protocols that know nothing of each other."""
-        self.connections.discard(self)
-        protocol = WebSocketProtocol(self.config, self.node, self.app_state)
-        protocol.connection_made(self.transport)
-        head = Head(self.scope["method"], self.url.decode("latin-1"), list(self.scope["headers"]))
-        protocol.upgrade(head, self.server, self.client)
-        self.transport.set_protocol(protocol)
 
     # What the server calls
 

@@ -11,6 +11,7 @@ from app.settings import Settings
 from app.telemetry.counters import Counters
 
 if TYPE_CHECKING:
+    from app.server.arrival import Arrival
     from app.server.http_protocol import HttpProtocol
 
 
@@ -26,7 +27,7 @@ class NodeState(ServerState):
         #: From here on every HTTP response closes its connection.
         self.draining = False
         #: Connection -> when its request head must be complete (loop time). Oldest first: the timeout is one for all.
-        self.half_open: dict[HttpProtocol, float] = {}
+        self.half_open: dict[Arrival | HttpProtocol, float] = {}
 
     def sweep(self, now: float) -> None:
         """Ends the connections whose head took too long (H5); `now` is loop time. Free where none did."""

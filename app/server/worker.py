@@ -78,7 +78,7 @@ class Worker(base.Worker):  # type: ignore[misc]  # gunicorn has no types
             self.wsgi,
             interface="asgi3",
             loop="auto",  # uvloop where it can be imported
-            http="app.server.http_protocol:HttpProtocol",
+            http="app.server.arrival:Arrival",
             ws="app.server.websocket_protocol:WebSocketProtocol",
             ws_max_size=self.settings.max_message_bytes,
             ws_max_queue=16,

@@ -13,16 +13,18 @@ from bench.server import Server, floor
 
 PAYLOAD = 200
 
-#: With so many members only these are measured: the others take minutes.
-FAST = ("floor", "carillon", "carillon-python", "tutorial", "picows")
+#: The product without its send loop in C.
+IN_PYTHON = "carillon, pure Python"
+
+#: Peers that are measured with more members than MOST_FOR_ALL: the others take minutes.
+FAST = ("tutorial", "picows_server")
 MOST_FOR_ALL = 1000
 
 
 def run(bench: Bench) -> None:
     for members in (200, 1000) if bench.quick else (200, 1000, 5000):
         with ExitStack() as stack:
-            wanted = ("floor", "carillon", "carillon-python", "tutorial") if bench.quick else None
-            names = FAST if members > MOST_FOR_ALL else wanted
+            names = ("tutorial",) if bench.quick else FAST if members > MOST_FOR_ALL else None
             servers = _servers(bench, stack, names)
             all_loaded = [loaded(stack, bench, server).members(members).publisher() for server in servers]
             compare(bench, "fan-out", all_loaded, members, PAYLOAD)
@@ -46,5 +48,6 @@ def _servers(bench: Bench, stack: ExitStack, names: Sequence[str] | None) -> lis
     ours = [
         stack.enter_context(floor(bench.native, bench.folder)),
         stack.enter_context(product(bench.folder)),
+        stack.enter_context(product(bench.folder, name=IN_PYTHON, env={"CARILLON_NATIVE_SEND": "false"})),
     ]
     return [*ours, *peer_servers(stack, bench.folder, names)]
