@@ -312,8 +312,6 @@ class Settings(BaseSettings):
         unit="seconds",
         gt=0,
     )
-        10, "Time for the first byte to come, and from then on for the whole request head (H5).", unit="seconds", gt=0
-    )
     max_head_bytes: int = option(32_768, "Largest request head; above it 431 (H5).", unit="bytes", gt=0)
     max_head_fields: int = option(100, "Most header fields of a request; above it 431 (H5).", gt=0)
     max_half_open: int = option(
