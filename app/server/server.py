@@ -1,6 +1,7 @@
 """One node's server: uvicorn's, with a drain before its stop and a listener that closes last (N3, N5)."""
 
 import asyncio
+import gc
 import math
 import os
 import signal
@@ -75,6 +76,12 @@ class Server(uvicorn.Server):
                 await self._serve([listener.dup() for listener in self._listeners])
         finally:
             notifying.cancel()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """What is there by now stays to the end: the collector need not look at it again, 50 ms long each time."""
+        await super().startup(sockets)
+        gc.collect()
+        gc.freeze()
 
     @contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
