@@ -554,6 +554,8 @@ static void command_stall(size_t many) {
     size_t stalled = 0;
     for (size_t i = 0; i < conn_count && stalled < many; i++)
         if (conns[i]->role == MEMBER && conns[i]->state == OPEN) {
+            int small = 4096; /* else the kernel takes megabytes for it before anybody notices */
+            setsockopt(conns[i]->fd, SOL_SOCKET, SO_RCVBUF, &small, sizeof small);
             conns[i]->stalled = true;
             watch(conns[i], 0);
             stalled++;
