@@ -239,12 +239,14 @@ class Hub:
         return {session for session in found if session is not None and session in room.members}
 
     def _write_some(self, room: Room, budget: int) -> None:
-        """Goes on in the loop's next turn when `budget` members have been written to (O5)."""
+        """Goes on in the loop's next turn when `budget` members have been written to (O5).
+
+        A member may have paused since the pass began: then only transports know what goes first."""
         while room.passing and budget > 0:
             (writers, start, data), *rest = room.passing
             stop = min(start + budget, len(writers))
             room.passing = [(writers, stop, data), *rest] if stop < len(writers) else rest
-            writers.write(self._send, data, start, stop)
+            writers.write(None if room.held else self._send, data, start, stop)
             budget -= stop - start
         if room.passing:
             asyncio.get_running_loop().call_soon(self._go_on, room)
@@ -260,11 +262,11 @@ class Hub:
         if room.late and delivery.position.offset <= room.late.get(session, 0):
             return
         own = not room.options.echo and delivery.publication.session == session.id
-        skipped = room.take_owed(session)
+        entry = Entry(delivery.frame(session.format), delivery, own, room.take_owed(session))
         if own and not delivery.position.offset:
-            room.owe(session, skipped + 1)
+            room.owe(session, entry.missed)
         else:
-            session.deliver(Entry(delivery.frame(session.format), delivery, own, skipped), room.options.slow_consumer)
+            session.deliver(entry, room.options.slow_consumer)
 
     # -- what was missed
 

@@ -24,6 +24,7 @@ class Room:
 
     __slots__ = (
         "dirty",
+        "held",
         "joining",
         "late",
         "members",
@@ -65,6 +66,8 @@ class Room:
         #: The snapshot: who gets the same bytes, by format and whether they take compressed frames; and members that
         #: need a look each. Valid while not dirty.
         self.dirty = True
+        #: Whether since then a member has paused: its transport has bytes that go before what is written next.
+        self.held = False
         self.writers: tuple[tuple[Format, bool, Writers], ...] = ()
         self.others: tuple[Session, ...] = ()
 
@@ -92,7 +95,7 @@ class Room:
             if members
         )
         self.others = tuple(others)
-        self.dirty = False
+        self.dirty = self.held = False
 
     def hear(self, position: Position) -> bool:
         """Notes the position of a publication. False: it is a repetition."""

@@ -2,14 +2,9 @@
 
 import asyncio
 import gc
-import socket
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from contextvars import ContextVar
 
 import pytest
-import uvicorn
-from fastapi import FastAPI
 from starlette.testclient import TestClient
 
 from app.auth.tokens import sign
@@ -21,26 +16,11 @@ from app.settings import Settings, load
 from app.wire.frames import Frame
 from tests.support.client import Client
 from tests.support.raw_websocket import RawWebSocket
+from tests.support.serving import serving
 from tests.support.waiting import until
 
 SETTINGS: Settings = load(internal_port=0, token_hmac_secret="a-secret-of-the-tests-that-is-long-enough")
 TOKEN = sign(SETTINGS, "ann", ["*"], ["*"])
-
-
-@asynccontextmanager
-async def serving(app: FastAPI, websockets: object, node: NodeState | None = None) -> AsyncIterator[str]:
-    """The application on uvicorn in this process, with this WebSocket implementation; `node`: as in our worker."""
-    config = uvicorn.Config(app, http="httptools", ws=websockets, log_config=None, lifespan="on")  # type: ignore[arg-type]
-    server = uvicorn.Server(config)
-    server.server_state = node or server.server_state
-    listener = socket.socket()
-    listener.bind(("127.0.0.1", 0))
-    with server.capture_signals():
-        task = asyncio.create_task(server._serve([listener]))
-        await until(lambda: server.started, "uvicorn serves")
-        yield f"ws://127.0.0.1:{listener.getsockname()[1]}"
-        server.should_exit = True
-        await task
 
 
 @pytest.mark.parametrize("websockets", [WebSocketProtocol, "websockets-sansio"])
