@@ -54,7 +54,8 @@ class Hub:
             self.flush(room)
             missed = room.joining.pop(session, []) if room.joining else []
             reply(position)
-            self._add(room, session, position, missed)
+            if not session.ended:  # by the reply: its outbox was full
+                self._add(room, session, position, missed)
         finally:
             room.waiting -= 1
             if room.joining is not None:
@@ -103,7 +104,7 @@ class Hub:
             room.top = position
         elif room.top.epoch != position.epoch:
             self._insufficient(room)
-            room.top = position
+            room.begin_anew(position)
         return position
 
     def _add(self, room: Room, session: "Session", position: Position, missed: list[Delivery]) -> None:
@@ -112,7 +113,8 @@ class Hub:
         session.rooms[room.name] = room
         if room.top is not None and room.top.offset < position.offset:
             room.start_late(session, position.offset)
-        if len(missed) > JOINING_LIMIT:
+        other_history = any(d.position.offset and d.position.epoch != position.epoch for d in missed)
+        if len(missed) > JOINING_LIMIT or other_history:
             session.tell_insufficient(room.name)
             return
         for delivery in missed:
@@ -259,7 +261,9 @@ class Hub:
 
     def _deliver_one(self, room: Room, session: "Session", delivery: Delivery) -> None:
         """For a member that cannot take the shared bytes: it does not read, missed something, or is the publisher."""
-        if room.late and delivery.position.offset <= room.late.get(session, 0):
+        if session not in room.members:  # an earlier one of the same window was too much for it
+            return
+        if room.late and 0 < delivery.position.offset <= room.late.get(session, 0):
             return
         own = not room.options.echo and delivery.publication.session == session.id
         entry = Entry(delivery.frame(session.format), delivery, own, room.take_owed(session))
@@ -275,7 +279,7 @@ class Hub:
         for name in names:
             room = self.rooms.get(name)
             if room is not None:
-                room.top = None
+                room.begin_anew(None)
                 self._insufficient(room)
 
     def _insufficient(self, room: Room) -> None:

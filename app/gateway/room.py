@@ -102,10 +102,18 @@ class Room:
         top = self.top
         if top is not None and top.epoch == position.epoch and position.offset <= top.offset:
             return False
+        if top is not None and top.epoch != position.epoch:
+            self.begin_anew(position)
         self.top = position
         if self.late:
             self._forget_caught_up(self.late, position.offset)
         return True
+
+    def begin_anew(self, top: Position | None) -> None:
+        """The room has another history, or what came meanwhile is unknown: nobody is ahead of it any more."""
+        self.top = top
+        self.dirty = self.dirty or bool(self.late)
+        self.late = None
 
     def follows(self, position: Position) -> bool:
         """Whether `position` is the next one: otherwise something was missed."""
