@@ -26,6 +26,9 @@ async def app(scope: Any, receive: Callable[[], Awaitable[Any]], send: Callable[
     """Accepts WebSockets until they end; answers `/slow` when the body is complete; says how many fields came."""
     if scope["type"] == "websocket":
         await receive()
+        if scope["path"] == "/undecided":
+            await receive()
+            return
         await send({"type": "websocket.accept"})
         while (await receive())["type"] != "websocket.disconnect":
             pass
@@ -192,6 +195,40 @@ async def test_an_unknown_upgrade_is_answered_as_http_and_ends(served: Served) -
     answer = await served.answer(b"GET / HTTP/1.1\r\nconnection: upgrade\r\nupgrade: h2c\r\n\r\n")
     assert answer.startswith(b"HTTP/1.1 200 ")
     assert b"connection: close" in answer
+
+
+async def test_what_follows_a_refused_upgrade_is_not_looked_at(served: Served) -> None:
+    """Else any client could fill the log with tracebacks."""
+    errors: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: errors.append(context))
+    for rest in (b"nonsense", UPGRADE):
+        answer = await served.answer(UPGRADE.replace(b"version: 13", b"version: 12") + rest)
+        assert answer.startswith(b"HTTP/1.1 426 ")
+        assert answer.count(b"HTTP/1.1 ") == 1
+    assert errors == []
+    assert not served.state.tasks
+
+
+async def test_an_upgrade_in_the_midst_of_another_response_is_refused(served: Served) -> None:
+    """Frames would land in that response, and the fan-out in what the transport still holds of it."""
+    answer = await served.answer(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n" + UPGRADE)
+    assert b" 101 " not in answer
+    assert served.state.counters.bad_requests == 1
+    assert not served.state.connections
+
+
+async def test_the_end_of_the_server_is_no_frame_before_the_handshake_is_answered(served: Served) -> None:
+    reader, writer = await served.connect(UPGRADE.replace(b"/ws", b"/undecided"))
+    await served.until(lambda: any(isinstance(c, WebSocketProtocol) for c in served.state.connections))
+    for connection in tuple(served.state.connections):
+        connection.shutdown()
+        connection.shutdown()
+    answer = await reader.read()
+    assert answer.startswith(b"HTTP/1.1 503 ")
+    assert b"retry-after: 1\r\n" in answer
+    assert answer.count(b"HTTP/1.1 ") == 1
+    await served.until(lambda: not served.state.tasks and not served.state.connections)
+    writer.close()
 
 
 async def test_a_draining_node_closes_after_the_response(served: Served) -> None:
