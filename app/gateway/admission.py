@@ -24,7 +24,19 @@ class Admission:
         self._rate_state = 0.0
 
     def refusal(self, address: str, unready: str | None, now: float) -> Refusal | None:
-        """Why an upgrade from `address` is refused, or None. `unready`: why the node takes nobody."""
+        """Why an upgrade from `address` is refused, or None; who is not refused counts for the rate.
+
+        `unready`: why the node takes nobody."""
+        found = self.full(address, unready)
+        if found is None:
+            state = self._rate.next_state(self._rate_state, now)
+            if state is None:
+                return Refusal(503, "connect_rate")
+            self._rate_state = state
+        return found
+
+    def full(self, address: str, unready: str | None) -> Refusal | None:
+        """The same without the rate: for a second look at who has waited since."""
         settings = self._settings
         if unready is not None:
             return Refusal(503, unready)
@@ -33,8 +45,4 @@ class Admission:
         of_address = self._registry.by_address.get(address, 0)
         if settings.max_address_connections and of_address >= settings.max_address_connections:
             return Refusal(429, "max_address_connections", retry_after=10)
-        state = self._rate.next_state(self._rate_state, now)
-        if state is None:
-            return Refusal(503, "connect_rate")
-        self._rate_state = state
         return None

@@ -80,7 +80,8 @@ class Hub:
     ) -> None:
         self.flush(room)
         reply(position)
-        self._add(room, session, position, missed)
+        if not session.ended:  # by the reply: its outbox was full
+            self._add(room, session, position, missed)
 
     async def _subscribed(self, name: str, options: Namespace) -> Room:
         """The room, when the broker has confirmed its subscription. Its `waiting` is one higher (R1)."""
@@ -123,7 +124,7 @@ class Hub:
             room.top = position
         elif room.top.epoch != position.epoch:
             self._insufficient(room)
-            room.top = position
+            room.begin_anew(position)
         return position
 
     def _add(self, room: Room, session: "Session", position: Position, missed: list[Delivery]) -> None:
@@ -132,7 +133,8 @@ class Hub:
         session.rooms[room.name] = room
         if room.top is not None and room.top.offset < position.offset:
             room.start_late(session, position.offset)
-        if len(missed) > JOINING_LIMIT:
+        other_history = any(d.position.offset and d.position.epoch != position.epoch for d in missed)
+        if len(missed) > JOINING_LIMIT or other_history:
             session.tell_insufficient(room.name)
             return
         for delivery in missed:
@@ -268,12 +270,14 @@ class Hub:
         return {session for session in found if session is not None and session in room.members}
 
     def _write_some(self, room: Room, budget: int) -> None:
-        """Goes on in the loop's next turn when `budget` members have been written to (O5)."""
+        """Goes on in the loop's next turn when `budget` members have been written to (O5).
+
+        A member may have paused since the pass began: then only transports know what goes first."""
         while room.passing and budget > 0:
             (writers, start, data), *rest = room.passing
             stop = min(start + budget, len(writers))
             room.passing = [(writers, stop, data), *rest] if stop < len(writers) else rest
-            writers.write(self._send, data, start, stop)
+            writers.write(None if room.held else self._send, data, start, stop)
             budget -= stop - start
         if room.passing:
             asyncio.get_running_loop().call_soon(self._go_on, room)
@@ -286,14 +290,16 @@ class Hub:
 
     def _deliver_one(self, room: Room, session: "Session", delivery: Delivery) -> None:
         """For a member that cannot take the shared bytes: it does not read, missed something, or is the publisher."""
-        if room.late and delivery.position.offset <= room.late.get(session, 0):
+        if session not in room.members:  # an earlier one of the same window was too much for it
+            return
+        if room.late and 0 < delivery.position.offset <= room.late.get(session, 0):
             return
         own = not room.options.echo and delivery.publication.session == session.id
-        skipped = room.take_owed(session)
+        entry = Entry(delivery.frame(session.format), delivery, own, room.take_owed(session))
         if own and not delivery.position.offset:
-            room.owe(session, skipped + 1)
+            room.owe(session, entry.missed)
         else:
-            session.deliver(Entry(delivery.frame(session.format), delivery, own, skipped), room.options.slow_consumer)
+            session.deliver(entry, room.options.slow_consumer)
 
     # -- what was missed
 
@@ -302,7 +308,7 @@ class Hub:
         for name in names:
             room = self.rooms.get(name)
             if room is not None:
-                room.top = None
+                room.begin_anew(None)
                 self._insufficient(room)
 
     def _insufficient(self, room: Room) -> None:

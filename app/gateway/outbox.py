@@ -30,6 +30,11 @@ class Entry:
         self.skipped = skipped
         self.droppable = False
 
+    @property
+    def missed(self) -> int:
+        """How many publications the member does not get if it does not get this one."""
+        return 1 + self.skipped + (self.delivery.skipped if self.delivery is not None else 0)
+
     def rendered(self, format: Format) -> Frame:
         """The frame as this member gets it: shared with the others unless it has to tell more."""
         if self.delivery is None or not (self.own or self.skipped):
@@ -109,12 +114,11 @@ class Outbox:
         victim = self._remove(number)
         room = _room_of(victim)
         assert room is not None
-        missed = victim.skipped + 1
         heir = next((e for n, e in self._entries.items() if n > number and _room_of(e) == room), None)
         if heir is not None:
-            heir.skipped += missed
+            heir.skipped += victim.missed
         else:
-            self.owed[room] = self.owed.get(room, 0) + missed
+            self.owed[room] = self.owed.get(room, 0) + victim.missed
 
     def _remove(self, number: int) -> Entry:
         entry = self._entries.pop(number)

@@ -25,6 +25,7 @@ class Room:
     __slots__ = (
         "dirty",
         "heard_at",
+        "held",
         "joining",
         "late",
         "members",
@@ -66,6 +67,8 @@ class Room:
         #: The snapshot: who gets the same bytes, by format and whether they take compressed frames; and members that
         #: need a look each. Valid while not dirty.
         self.dirty = True
+        #: Whether since then a member has paused: its transport has bytes that go before what is written next.
+        self.held = False
         self.writers: tuple[tuple[Format, bool, Writers], ...] = ()
         self.others: tuple[Session, ...] = ()
 
@@ -95,17 +98,25 @@ class Room:
             if members
         )
         self.others = tuple(others)
-        self.dirty = False
+        self.dirty = self.held = False
 
     def hear(self, position: Position) -> bool:
         """Notes the position of a publication. False: it is a repetition."""
         top = self.top
         if top is not None and top.epoch == position.epoch and position.offset <= top.offset:
             return False
+        if top is not None and top.epoch != position.epoch:
+            self.begin_anew(position)
         self.top = position
         if self.late:
             self._forget_caught_up(self.late, position.offset)
         return True
+
+    def begin_anew(self, top: Position | None) -> None:
+        """The room has another history, or what came meanwhile is unknown: nobody is ahead of it any more."""
+        self.top = top
+        self.dirty = self.dirty or bool(self.late)
+        self.late = None
 
     def follows(self, position: Position) -> bool:
         """Whether `position` is the next one: otherwise something was missed."""

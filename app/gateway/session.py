@@ -362,6 +362,7 @@ class Session:
         self.raw_write = raw_write
         for room in self.rooms.values():
             room.dirty = True
+            room.held = room.held or raw_write is None
 
     def tell_insufficient(self, room: str) -> None:
         self.send(Insufficient(room=room))
@@ -388,7 +389,7 @@ class Session:
     def on_timer(self, now: float) -> float | None:
         """The wheel's call. Never raises: everybody's heartbeat depends on it."""
         if self.ended:
-            if self.outbox:  # the flush before `goodbye` took too long (O3)
+            if self.outbox is not None:  # the flush before `goodbye` took too long (O3)
                 self._drop_outbox()
                 self._close_connection()
             return None

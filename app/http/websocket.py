@@ -66,7 +66,7 @@ async def _serve(websocket: WebSocket, room: str | None, dependencies: HookDepen
         except DependenciesFailed:
             refusal = Refusal(500, "hook_failed")
         else:
-            refusal = _unready(gateway)  # that may have changed meanwhile
+            refusal = gateway.admission.full(address, gateway.unready())  # that may have changed meanwhile
     if refusal is not None:
         gateway.counters.upgrades_refused[refusal.reason] += 1
         await _refuse(websocket, refusal)
@@ -94,11 +94,6 @@ def _refusal(gateway: Gateway, websocket: WebSocket, address: str) -> Refusal | 
     if not origin_allowed(origin, websocket.headers.get("host", ""), gateway.settings.allowed_origins):
         return Refusal(403, "origin")
     return gateway.admission.refusal(address, gateway.unready(), gateway.now())
-
-
-def _unready(gateway: Gateway) -> Refusal | None:
-    reason = gateway.unready()
-    return None if reason is None else Refusal(503, reason)
 
 
 #: The catalogue's codes for refusals that end by themselves.

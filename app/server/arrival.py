@@ -64,7 +64,7 @@ class Arrival(asyncio.Protocol):
         protocol.connection_made(transport)
         transport.set_protocol(protocol)
         protocol.upgrade(head, get_local_addr(transport), get_remote_addr(transport))
-        if rest:
+        if rest and not transport.is_closing():  # it was refused
             protocol.data_received(rest)
 
     def _become_http(self) -> HttpProtocol:
@@ -97,12 +97,16 @@ class Arrival(asyncio.Protocol):
 class _Upgrade:
     """What the parser finds in the head of an upgrade."""
 
-    __slots__ = ("headers", "parser", "url")
+    __slots__ = ("headers", "parser", "requests", "url")
 
     def __init__(self) -> None:
+        self.requests = 0
         self.url = b""
         self.headers: list[tuple[bytes, bytes]] = []
         self.parser = httptools.HttpRequestParser(self)
+
+    def on_message_begin(self) -> None:
+        self.requests += 1
 
     def on_url(self, url: bytes) -> None:
         self.url += url
@@ -112,8 +116,9 @@ class _Upgrade:
 
     def plain(self, most: int) -> bool:
         """Whether it asks for a WebSocket and for nothing out of the ordinary."""
-        asked = [value.lower() for name, value in self.headers if name == b"upgrade"]
-        return asked == [b"websocket"] and len(self.headers) <= most and self.parser.get_http_version() == "1.1"
+        if self.requests > 1 or len(self.headers) > most or self.parser.get_http_version() != "1.1":
+            return False
+        return [value.lower() for name, value in self.headers if name == b"upgrade"] == [b"websocket"]
 
     def head(self) -> Head:
         method = self.parser.get_method().decode("latin-1")

@@ -100,12 +100,12 @@ class AsgiWebSocket:
         self._handed_over = True
         if not self._writable.is_set():
             receiver.pause_writing()
+        self._connection.resume_reading()  # before the receiver may pause it
         for message in self._queue:
             if message["type"] == "websocket.receive":
                 text = "text" in message
                 receiver.receive(message["text"].encode() if text else message["bytes"], text)
         self._queue.clear()
-        self._connection.resume_reading()
 
     # -- the application's side
 

@@ -123,6 +123,12 @@ class HttpProtocol(HttpToolsProtocol):
         self._between_messages = True
         super().on_message_complete()
 
+    @property
+    def _answering(self) -> bool:
+        """Whether the response to an earlier request is still under way, or not yet with the kernel."""
+        under_way = self.cycle is not None and not self.cycle.response_complete
+        return under_way or self.transport.get_write_buffer_size() > 0
+
     # What the server calls
 
     def head_timed_out(self) -> None:
@@ -174,9 +180,12 @@ class HttpProtocol(HttpToolsProtocol):
 
     def _upgrade(self, rest: bytes) -> None:
         """`rest` came right behind the head, from a client that does not wait for the answer."""
-        if self._should_upgrade():
+        if self._should_upgrade() and self._answering:
+            self.node.counters.bad_requests += 1
+            self._refuse(HTTPStatus.BAD_REQUEST)
+        elif self._should_upgrade():
             self.handle_websocket_upgrade()
-            if rest:
+            if rest and not self.transport.is_closing():
                 cast("asyncio.Protocol", self.transport.get_protocol()).data_received(rest)
             self.parser = None  # type: ignore[assignment]  # it refers to us, and nobody calls our connection_lost (H4)
         elif self.cycle is not None:  # h2c and the like: answered as plain HTTP, the last on this connection

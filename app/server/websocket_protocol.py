@@ -234,7 +234,7 @@ class WebSocketProtocol(asyncio.Protocol):
 
     def refuse(self, response: bytes) -> None:
         """Answers with an HTTP response and ends the connection."""
-        if self._transport is not None:
+        if self._transport is not None and not self._transport.is_closing():
             self._transport.write(response)
             self._transport.close()
             self._abort_later()
@@ -407,5 +407,10 @@ class WebSocketProtocol(asyncio.Protocol):
 
     def shutdown(self) -> None:
         """Uvicorn's last call, when the drain is over."""
-        self._close(codes.SHUTDOWN.code, codes.SHUTDOWN.reason, over=True)
-        self._hang_up()
+        if self.raw_write is None:  # the handshake was not answered: there are no frames yet
+            self._close_code = codes.SHUTDOWN.code
+            self._over()
+            self.refuse(refusal(503, [(b"retry-after", b"1")], b""))
+        else:
+            self._close(codes.SHUTDOWN.code, codes.SHUTDOWN.reason, over=True)
+            self._hang_up()

@@ -21,9 +21,14 @@ UPGRADE = (
 
 
 async def app(scope: Any, receive: Callable[[], Awaitable[Any]], send: Callable[[Any], Awaitable[None]]) -> None:
-    """Accepts WebSockets until they end; answers `/slow` when the body is complete; says how many fields came."""
+    """Accepts WebSockets until they end, but for `/undecided`.
+
+    Over HTTP it answers `/slow` when the body is complete; says how many fields came."""
     if scope["type"] == "websocket":
         await receive()
+        if scope["path"] == "/undecided":
+            await receive()
+            return
         await send({"type": "websocket.accept"})
         while (await receive())["type"] != "websocket.disconnect":
             pass

@@ -269,6 +269,65 @@ class TestJoining:
             assert offsets(late, "chat:x") == [3, 4]
             assert not room.late
 
+    @pytest.mark.parametrize("change", ["another epoch", "an outage"])
+    async def test_who_is_ahead_of_a_history_that_ends_hears_the_next_one(self, change: str) -> None:
+        """Invariant 1: no silent gap."""
+        async with Node(namespaces={"chat": HISTORY}) as node:
+            first = await node.connect("first", "chat:x")
+            top = node.gateway.hub.rooms["chat:x"].top
+            assert top is not None
+
+            async def ahead(name: str, history: History) -> Position:
+                return Position(top.epoch, 100)
+
+            node.broker.position = ahead  # type: ignore[method-assign]
+            late = await node.connect("late", "chat:x")
+            if change == "an outage":
+                node.gateway.restored(["chat:x"])
+            for offset in (1, 2, 3):
+                hear(node, "chat:x", offset, offset, "another")
+            assert offsets(late, "chat:x") == offsets(first, "chat:x") == [1, 2, 3]
+            assert late.of_type("insufficient")
+
+    async def test_what_has_no_offset_is_for_those_too_who_are_ahead(self) -> None:
+        """And for those who do not read while somebody else is ahead."""
+        async with Node(namespaces={"chat": HISTORY}) as node:
+            slow = await node.connect("slow", "chat:x")
+            top = node.gateway.hub.rooms["chat:x"].top
+            assert top is not None
+
+            async def ahead(name: str, history: History) -> Position:
+                return Position(top.epoch, 2)
+
+            node.broker.position = ahead  # type: ignore[method-assign]
+            late = await node.connect("late", "chat:x")
+            slow.stop_reading()
+            hear(node, "chat:x", 0, 5, "")
+            slow.read_again()
+            assert (slow.data("chat:x"), late.data("chat:x")) == ([5], [5])
+
+    async def test_a_history_that_ends_while_somebody_joins_is_told(self) -> None:
+        async with Node(namespaces={"chat": HISTORY}) as node:
+
+            async def ended(name: str, history: History) -> Position:
+                hear(node, "chat:x", 1, 1, "another")
+                return Position("former", 100)
+
+            node.broker.position = ended  # type: ignore[method-assign]
+            ann = await node.connect("ann", "chat:x")
+            assert [event["type"] for event in ann.events][-2:] == ["ok", "insufficient"]
+
+    async def test_who_is_closed_by_the_reply_is_no_member(self) -> None:
+        async with Node(outbox_bytes=1000) as node:
+            ann = await node.connect("ann", "chat:x")
+            ann.stop_reading()
+            await node.gateway.publish("chat:x", "y" * 850)
+            await node.settled()
+            ann.send({"type": "subscribe", "room": "chat:" + "z" * 150, "id": "x" * 60})
+            await until(lambda: ann.session.ended, "the outbox is full")
+            await node.settled()
+            assert not any(ann.session in room.members for room in node.gateway.hub.rooms.values())
+
     async def test_a_broker_that_fails_leaves_no_room_behind_and_the_next_try_works(self) -> None:
         async with Node() as node:
             slow = SlowBroker(node)
@@ -420,6 +479,18 @@ class TestWindows:
                 await node.gateway.publish("chat:x", number)
                 await node.settled()
             assert ann.data("chat:x") == [0, 1, 2]
+
+    async def test_who_is_closed_within_a_window_leaves_nothing_behind(self) -> None:
+        """H4: what it published itself in the same window is owed to nobody."""
+        async with Node(outbox_bytes=100, namespaces={"chat": {"coalesce_ms": 1000}}) as node:
+            ann = await node.connect("ann", "chat:x")
+            ann.stop_reading()
+            room = node.gateway.hub.rooms["chat:x"]
+            for sender in (None, None, ann.session.id):
+                hear(node, "chat:x", 0, 10**60, "", sender)
+            node.gateway.hub.flush(room)
+            assert ann.session.ended
+            assert not room.skipped
 
     async def test_conflation_keeps_the_newest_of_a_key_and_tells(self) -> None:
         async with Node(namespaces={"chat": {"conflate_ms": 20}}) as node:

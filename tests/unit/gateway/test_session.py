@@ -294,6 +294,21 @@ class TestTheEnd:
             stuck.session.on_timer(node.gateway.now() + FLUSH_TIMEOUT)
             assert stuck.connection.closed == (3503, "force disconnect")
 
+    async def test_the_flush_ends_too_when_the_transport_has_the_last_words(self) -> None:
+        """O3: the outbox is empty, and the client never reads what the transport holds."""
+        async with Node() as node:
+            peer = await node.connect("a", "chat:x")
+            peer.stop_reading()
+            await node.gateway.publish("chat:x", "last words")
+            await node.settled()
+            peer.session.end(FORCE_DISCONNECT)
+            peer.stop_reading(after=2)
+            peer.session.resume_writing()
+            assert peer.events[-1]["type"] == "goodbye"
+            assert peer.connection.closed is None
+            peer.session.on_timer(node.gateway.now() + FLUSH_TIMEOUT)
+            assert goodbye(peer) == 3503
+
     async def test_where_to_come_back_there_is_jitter(self) -> None:
         """N6."""
         async with Node() as node:

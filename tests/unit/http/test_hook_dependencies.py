@@ -16,6 +16,7 @@ from app.auth.tokens import sign
 from app.codes import CommandError
 from app.gateway.client import Client
 from app.testing import TestGateway, UpgradeRefused
+from tests.support.waiting import until
 
 
 def hooking(**named: Any) -> object:
@@ -157,6 +158,25 @@ async def test_who_is_not_taken_in_costs_no_dependency() -> None:
         with pytest.raises(UpgradeRefused, match="503"):
             await node.open()
     assert resolved == []
+
+
+async def test_who_waits_for_a_dependency_does_not_slip_past_a_limit() -> None:
+    """All of them were let through while none was counted yet."""
+    waiting: list[int] = []
+    go_on = asyncio.Event()
+
+    async def slow() -> None:
+        waiting.append(1)
+        await go_on.wait()
+
+    async with TestGateway(depending_on(slow), max_connections=2) as node:
+        opening = [asyncio.create_task(node.open()) for _ in range(4)]
+        await until(lambda: len(waiting) == 4, "all wait")
+        go_on.set()
+        opened = await asyncio.gather(*opening, return_exceptions=True)
+        assert [type(one) for one in opened].count(UpgradeRefused) == 2
+        assert len(node.gateway.registry) == 2
+        assert node.gateway.counters.upgrades_refused == {"max_connections": 2}
 
 
 def test_on_any_asgi_server_dependencies_work_the_same() -> None:

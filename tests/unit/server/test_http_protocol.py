@@ -8,6 +8,7 @@ import pytest
 
 from app.server.arrival import Arrival
 from app.server.http_protocol import PIPELINED, HttpProtocol
+from app.server.websocket_protocol import WebSocketProtocol
 from tests.support.listener import GET, UPGRADE, Served, serving
 
 
@@ -128,6 +129,40 @@ async def test_requests_that_wait_for_an_answer_are_bounded(served: Served) -> N
     writer.close()
     assert (await served.answer(slow * 200)).count(b"HTTP/1.1 ") <= PIPELINED
     assert served.state.counters.limit_hits == {"pipelined_requests": 1}
+
+
+async def test_what_follows_a_refused_upgrade_is_not_looked_at(served: Served) -> None:
+    """Else any client could fill the log with tracebacks."""
+    errors: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: errors.append(context))
+    for rest in (b"nonsense", UPGRADE):
+        answer = await served.answer(UPGRADE.replace(b"version: 13", b"version: 12") + rest)
+        assert answer.startswith(b"HTTP/1.1 426 ")
+        assert answer.count(b"HTTP/1.1 ") == 1
+    assert errors == []
+    assert not served.state.tasks
+
+
+async def test_an_upgrade_in_the_midst_of_another_response_is_refused(served: Served) -> None:
+    """Frames would land in that response, and the fan-out in what the transport still holds of it."""
+    answer = await served.answer(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n" + UPGRADE)
+    assert b" 101 " not in answer
+    assert served.state.counters.bad_requests == 1
+    assert not served.state.connections
+
+
+async def test_the_end_of_the_server_is_no_frame_before_the_handshake_is_answered(served: Served) -> None:
+    reader, writer = await served.connect(UPGRADE.replace(b"/ws", b"/undecided"))
+    await served.until(lambda: any(isinstance(c, WebSocketProtocol) for c in served.state.connections))
+    for connection in tuple(served.state.connections):
+        connection.shutdown()
+        connection.shutdown()
+    answer = await reader.read()
+    assert answer.startswith(b"HTTP/1.1 503 ")
+    assert b"retry-after: 1\r\n" in answer
+    assert answer.count(b"HTTP/1.1 ") == 1
+    await served.until(lambda: not served.state.tasks and not served.state.connections)
+    writer.close()
 
 
 async def test_a_draining_node_closes_after_the_response(served: Served) -> None:

@@ -2,45 +2,28 @@
 
 import asyncio
 import gc
-import socket
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import json
 from contextvars import ContextVar
+from typing import Annotated
 
 import pytest
-import uvicorn
-from fastapi import FastAPI
+from fastapi import Depends
 from starlette.testclient import TestClient
 
 from app.auth.tokens import sign
-from app.gateway.session import Session
+from app.gateway.session import QUEUED_COMMANDS, Session
 from app.main import create_app
 from app.server.state import NodeState
 from app.server.websocket_protocol import WebSocketProtocol
 from app.settings import Settings, load
-from app.wire.frames import Frame
+from app.wire.frames import TEXT, Frame
 from tests.support.client import Client
-from tests.support.raw_websocket import RawWebSocket
+from tests.support.raw_websocket import RawWebSocket, client_frame
+from tests.support.serving import serving
 from tests.support.waiting import until
 
 SETTINGS: Settings = load(internal_port=0, token_hmac_secret="a-secret-of-the-tests-that-is-long-enough")
 TOKEN = sign(SETTINGS, "ann", ["*"], ["*"])
-
-
-@asynccontextmanager
-async def serving(app: FastAPI, websockets: object, node: NodeState | None = None) -> AsyncIterator[str]:
-    """The application on uvicorn in this process, with this WebSocket implementation; `node`: as in our worker."""
-    config = uvicorn.Config(app, http="httptools", ws=websockets, log_config=None, lifespan="on")  # type: ignore[arg-type]
-    server = uvicorn.Server(config)
-    server.server_state = node or server.server_state
-    listener = socket.socket()
-    listener.bind(("127.0.0.1", 0))
-    with server.capture_signals():
-        task = asyncio.create_task(server._serve([listener]))
-        await until(lambda: server.started, "uvicorn serves")
-        yield f"ws://127.0.0.1:{listener.getsockname()[1]}"
-        server.should_exit = True
-        await task
 
 
 @pytest.mark.parametrize("websockets", [WebSocketProtocol, "websockets-sansio"])
@@ -100,6 +83,32 @@ def test_a_conversation_in_a_test_client() -> None:
         ann.send_bytes(b"binary")
         assert ann.receive_json()["code"] == 1003
         assert ann.receive()["code"] == 1003
+
+
+async def test_what_came_early_keeps_to_the_bound_of_commands_that_wait() -> None:
+    """H2: reading stays paused over the hand-over while the session has no room."""
+    let_in, admitted = asyncio.Event(), asyncio.Event()
+
+    class Hooks:
+        @staticmethod
+        async def on_connect(client: object, found: Annotated[object, Depends(let_in.wait)]) -> None:
+            await admitted.wait()
+
+    app = create_app(SETTINGS, hooks=Hooks)
+    async with serving(app, WebSocketProtocol) as url:
+        with RawWebSocket(int(url.rpartition(":")[2])) as raw:
+            upgrading = asyncio.create_task(asyncio.to_thread(raw.upgrade, f"Authorization: Bearer {TOKEN}"))
+            early = b"".join(client_frame(TEXT, b'{"type":"ping","id":%d}' % number) for number in range(40))
+            await until(lambda: let_in._waiters, "the dependency is resolved")  # type: ignore[attr-defined]
+            raw.send(early)
+            let_in.set()
+            await upgrading
+            (session,) = app.state.gateway.registry.by_id.values()
+            await until(lambda: session._queue, "the session has commands that wait")
+            assert len(session._queue) == QUEUED_COMMANDS
+            admitted.set()
+            frames = [json.loads((await asyncio.to_thread(raw.frame))[1]) for _ in range(41)]
+            assert [frame["id"] for frame in frames[1:]] == list(range(40))
 
 
 def left_over() -> list[object]:
