@@ -32,6 +32,7 @@ class Room:
         "options",
         "others",
         "passing",
+        "paused",
         "pending",
         "ready",
         "skipped",
@@ -68,6 +69,9 @@ class Room:
         self.writers: tuple[tuple[Format, bool, Writers], ...] = ()
         self.others: tuple[Session, ...] = ()
 
+        #: A member of the snapshot has been paused since: bytes for its socket must not overtake its transport's.
+        self.paused = False
+
         #: Publications of the current window, or that wait for a pass in chunks to end; its timer or handle.
         self.pending: list[Delivery] | None = None
         self.timer: asyncio.Handle | None = None
@@ -92,7 +96,7 @@ class Room:
             if members
         )
         self.others = tuple(others)
-        self.dirty = False
+        self.dirty = self.paused = False
 
     def hear(self, position: Position) -> bool:
         """Notes the position of a publication. False: it is a repetition."""

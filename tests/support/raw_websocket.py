@@ -4,6 +4,7 @@ import base64
 import os
 import socket
 import struct
+from collections.abc import Iterator
 from contextlib import suppress
 from typing import Self
 
@@ -26,6 +27,21 @@ def client_frame(opcode: int, payload: bytes, *, final: bool = True, reserved: i
         length = struct.pack("!BQ", 0x80 | 127, size)
     body = bytes(byte ^ mask[index % 4] for index, byte in enumerate(payload))
     return bytes([(FIN if final else 0) | reserved | opcode]) + length + mask + body
+
+
+def frames_in(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """The whole frames at the beginning of what a server sent; it sends each message in one. Fails at anything else."""
+    start = 0
+    while len(data) >= start + 2:
+        first, size, head = data[start], data[start + 1], start + 2
+        assert first in (FIN | TEXT, FIN | CLOSE), f"no frame begins with {data[start : start + 20]!r}, byte {start}"
+        if size >= 126:
+            head += 2 if size == 126 else 8
+            size = int.from_bytes(data[start + 2 : head], "big")
+        if len(data) < head + size:
+            return
+        yield first & 0x0F, data[head : head + size]
+        start = head + size
 
 
 class RawWebSocket:
