@@ -65,6 +65,11 @@ class RawWebSocket:
     def close(self) -> None:
         self._socket.close()
 
+    def reset(self) -> None:
+        """Ends the connection with RST, as a crash does."""
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self._socket.close()
+
     def send(self, data: bytes) -> None:
         self._socket.sendall(data)
 
