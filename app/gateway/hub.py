@@ -277,7 +277,7 @@ class Hub:
             (writers, start, data), *rest = room.passing
             stop = min(start + budget, len(writers))
             room.passing = [(writers, stop, data), *rest] if stop < len(writers) else rest
-            writers.write(None if room.held else self._send, data, start, stop)
+            writers.write(None if room.paused else self._send, data, start, stop)
             budget -= stop - start
         if room.passing:
             asyncio.get_running_loop().call_soon(self._go_on, room)

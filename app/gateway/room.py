@@ -25,7 +25,6 @@ class Room:
     __slots__ = (
         "dirty",
         "heard_at",
-        "held",
         "joining",
         "late",
         "members",
@@ -34,6 +33,7 @@ class Room:
         "options",
         "others",
         "passing",
+        "paused",
         "pending",
         "ready",
         "skipped",
@@ -67,10 +67,11 @@ class Room:
         #: The snapshot: who gets the same bytes, by format and whether they take compressed frames; and members that
         #: need a look each. Valid while not dirty.
         self.dirty = True
-        #: Whether since then a member has paused: its transport has bytes that go before what is written next.
-        self.held = False
         self.writers: tuple[tuple[Format, bool, Writers], ...] = ()
         self.others: tuple[Session, ...] = ()
+
+        #: A member of the snapshot has been paused since: bytes for its socket must not overtake its transport's.
+        self.paused = False
 
         #: Publications of the current window, or that wait for a pass in chunks to end; its timer or handle.
         self.pending: list[Delivery] | None = None
@@ -98,7 +99,7 @@ class Room:
             if members
         )
         self.others = tuple(others)
-        self.dirty = self.held = False
+        self.dirty = self.paused = False
 
     def hear(self, position: Position) -> bool:
         """Notes the position of a publication. False: it is a repetition."""

@@ -362,7 +362,7 @@ class Session:
         self.raw_write = raw_write
         for room in self.rooms.values():
             room.dirty = True
-            room.held = room.held or raw_write is None
+            room.paused = room.paused or raw_write is None
 
     def tell_insufficient(self, room: str) -> None:
         self.send(Insufficient(room=room))

@@ -13,6 +13,8 @@ from pathlib import Path
 
 _SOURCE = Path(__file__).with_name("send_loop.c")
 
+_SEAL = 4  # bytes
+
 #: (address of the sockets, their number, data, its size, address of room for what is unsent) -> how many are unsent.
 Send = Callable[[int, int, bytes, int, int], int]
 
@@ -29,7 +31,7 @@ def library() -> Path:
 def build() -> Path | None:
     """Compiles the send loop, unless that was done. None: no compiler, or no Linux. Raises BuildFailed."""
     target = library()
-    if target.exists():
+    if _whole(target):
         return target
     compiler = next(filter(None, map(shutil.which, ("cc", "gcc", "clang"))), None)
     if compiler is None or sys.platform != "linux":
@@ -38,6 +40,7 @@ def build() -> Path | None:
     command = [compiler, "-O2", "-Wall", "-Werror", "-shared", "-fPIC", "-o", str(unfinished), str(_SOURCE)]
     try:
         subprocess.run(command, check=True, capture_output=True, text=True)
+        _seal(unfinished)
         unfinished.replace(target)
     except subprocess.CalledProcessError as error:
         raise BuildFailed(error.stderr.strip()) from None
@@ -48,10 +51,25 @@ def build() -> Path | None:
     return target
 
 
+def _seal(file: Path) -> None:
+    """Puts a checksum behind the library: the dynamic loader does not look there, and a cut one would crash it."""
+    checksum = zlib.crc32(file.read_bytes()).to_bytes(_SEAL, "big")
+    with file.open("ab") as end:
+        end.write(checksum)
+
+
+def _whole(file: Path) -> bool:
+    try:
+        data = file.read_bytes()
+    except OSError:
+        return False
+    return len(data) > _SEAL and zlib.crc32(data[:-_SEAL]) == int.from_bytes(data[-_SEAL:], "big")
+
+
 def load() -> Send | None:
-    """The send loop, or None where it was not built."""
+    """The send loop, or None where it was not built, or is damaged."""
     target = library()
-    if not target.exists():
+    if not _whole(target):
         return None
     try:
         send = ctypes.CDLL(str(target)).carillon_send

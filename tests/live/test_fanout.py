@@ -1,12 +1,12 @@
 """One publish, every socket, on any pod: through Nginx, four workers and Valkey, with real clients."""
 
-import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
 
 import pytest
 
 from tests.support.client import Client, close_all, open_all
+from tests.support.fan_out import everybody_hears_all
 from tests.support.stack import Stack
 
 CLIENTS = 200
@@ -26,33 +26,7 @@ async def test_every_client_gets_every_message_once_and_in_order(stack: Stack, c
     assert len(served) == 4, served
     assert min(served.values()) >= CLIENTS // 20, f"Nginx and the kernel spread them badly: {served}"
 
-    await asyncio.gather(*(client.subscribe("demo:all") for client in crowd))
-    publishers = crowd[:10]
-    each = PUBLICATIONS // 20
-
-    async def by_socket(publisher: Client, name: str) -> None:
-        for number in range(each):
-            await publisher.publish("demo:all", [name, number])
-
-    def by_http(name: str) -> None:
-        for number in range(each):
-            stack.publish("demo:all", [name, number])
-
-    await asyncio.gather(
-        *(by_socket(publisher, f"socket-{n}") for n, publisher in enumerate(publishers)),
-        *(asyncio.to_thread(by_http, f"http-{n}") for n in range(10)),
-    )
-    # A publisher does not hear its own; as its messages tell the position, it sees all offsets all the same.
-    heard = [client for client in crowd if client not in publishers]
-    reference = await heard[0].heard("demo:all", PUBLICATIONS, timeout=30)
-    assert len({tuple(item) for item in reference}) == PUBLICATIONS
-    for client in heard:
-        assert await client.heard("demo:all", PUBLICATIONS, timeout=30) == reference
-    for client in crowd:
-        offsets = [message["offset"] for message in client.messages("demo:all")]
-        assert offsets == list(range(offsets[0], offsets[0] + PUBLICATIONS))
-    for publisher in ("socket-3", "http-3"):
-        assert [number for name, number in reference if name == publisher] == list(range(each))
+    await everybody_hears_all(stack, crowd, "demo:all", publications=PUBLICATIONS)
 
 
 async def test_a_room_without_history_has_no_positions(stack: Stack) -> None:

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from app import native
+
 
 @dataclass(frozen=True)
 class Part:
@@ -37,10 +39,15 @@ def _python27() -> str | None:
     return None
 
 
+def _send_loop() -> str | None:
+    return str(native.library()) if native.load() else None
+
+
 PARTS = {
     "chromium": Part(_on_path("chromium", "chromium-browser", "google-chrome"), "Debian: chromium"),
     "promtool": Part(_on_path("promtool"), "Debian: prometheus"),
     "autobahn": Part(_python27, "Python 2.7, e.g. by pyenv"),
+    "send-loop": Part(_send_loop, "Debian: gcc, libc6-dev; then python -m app build"),
     "redis-server": Part(_on_path("redis-server"), "Debian: redis-server, redis-sentinel"),
 }
 

@@ -4,6 +4,7 @@ import base64
 import os
 import socket
 import struct
+from collections.abc import Iterator
 from contextlib import suppress
 from typing import Self
 
@@ -28,6 +29,21 @@ def client_frame(opcode: int, payload: bytes, *, final: bool = True, reserved: i
     return bytes([(FIN if final else 0) | reserved | opcode]) + length + mask + body
 
 
+def frames_in(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """The whole frames at the beginning of what a server sent; it sends each message in one. Fails at anything else."""
+    start = 0
+    while len(data) >= start + 2:
+        first, size, head = data[start], data[start + 1], start + 2
+        assert first in (FIN | TEXT, FIN | CLOSE), f"no frame begins with {data[start : start + 20]!r}, byte {start}"
+        if size >= 126:
+            head += 2 if size == 126 else 8
+            size = int.from_bytes(data[start + 2 : head], "big")
+        if len(data) < head + size:
+            return
+        yield first & 0x0F, data[head : head + size]
+        start = head + size
+
+
 class RawWebSocket:
     """`with RawWebSocket(port) as raw: raw.upgrade(); raw.send(b"...")`"""
 
@@ -47,6 +63,11 @@ class RawWebSocket:
         self.close()
 
     def close(self) -> None:
+        self._socket.close()
+
+    def reset(self) -> None:
+        """Ends the connection with RST, as a crash does."""
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self._socket.close()
 
     def send(self, data: bytes) -> None:
