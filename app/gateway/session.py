@@ -182,10 +182,12 @@ class Session:
         if self.connection is LOST:
             return
         self.ended = True
+        self._mark_rooms(
+            None
+        )  # first: whatever fails from here on, nobody writes to a descriptor that is another's soon
         self._leave_all()
         self._drop_outbox()
         self._queue = None
-        self.raw_write = None
         self.gateway.wheel.remove(self)
         self.connection = LOST
         self.gateway.session_lost(self, self._close.code if self._close else code, self._task)

@@ -309,6 +309,25 @@ class TestTheEnd:
             peer.session.on_timer(node.gateway.now() + FLUSH_TIMEOUT)
             assert goodbye(peer) == 3503
 
+    async def test_nothing_is_written_to_a_lost_connection_even_if_leaving_fails(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Its descriptor is soon another client's."""
+        async with Node() as node:
+            peer, other = await node.connect("a", "chat:x", "chat:y"), await node.connect("b", "chat:y")
+
+            def broken(_: object) -> None:
+                raise OverflowError
+
+            with monkeypatch.context() as failing:
+                failing.setattr(node.gateway.hub, "flush", broken)
+                with pytest.raises(OverflowError):
+                    peer.lose()
+            before = len(peer.connection.sent)
+            await node.gateway.publish("chat:y", 1)
+            await until(lambda: other.data("chat:y"), "the publication")
+            assert len(peer.connection.sent) == before
+
     async def test_where_to_come_back_there_is_jitter(self) -> None:
         """N6."""
         async with Node() as node:
