@@ -248,15 +248,16 @@ class Hub:
         if room.dirty:
             room.rebuild()
         self._counters.deliveries[room.namespace] += len(room.members) * len(deliveries)
-        senders = self._senders(room, deliveries)
+        apart = {*self._senders(room, deliveries), *(room.skipped or ()), *(room.late or ())}
         passing = []
         for format, compressed, writers in room.writers:
             frames = [delivery.frame(format) for delivery in deliveries]
             wires = [frame.deflated if compressed else frame.wire for frame in frames]
             data = wires[0] if len(wires) == 1 else b"".join(wires)
-            passing.append((writers.without(senders) if senders else writers, 0, data))
+            ranges = writers.around(apart) if apart else [(0, len(writers))]
+            passing += [(writers, start, stop, data) for start, stop in ranges]
         room.passing = passing
-        for session in {*room.others, *senders} if senders else room.others:
+        for session in {*room.others, *apart} if apart else room.others:
             for delivery in deliveries:
                 self._deliver_one(room, session, delivery)
         self._write_some(room, self._settings.fanout_chunk)
@@ -274,9 +275,9 @@ class Hub:
 
         A member may have paused since the pass began: then only transports know what goes first."""
         while room.passing and budget > 0:
-            (writers, start, data), *rest = room.passing
-            stop = min(start + budget, len(writers))
-            room.passing = [(writers, stop, data), *rest] if stop < len(writers) else rest
+            (writers, start, end, data), *rest = room.passing
+            stop = min(start + budget, end)
+            room.passing = [(writers, stop, end, data), *rest] if stop < end else rest
             writers.write(None if room.paused else self._send, data, start, stop)
             budget -= stop - start
         if room.passing:

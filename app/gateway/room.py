@@ -64,8 +64,8 @@ class Room:
         #: Publications that a member did not get since its last message (O2).
         self.skipped: dict[Session, int] | None = None
 
-        #: The snapshot: who gets the same bytes, by format and whether they take compressed frames; and members that
-        #: need a look each. Valid while not dirty.
+        #: The snapshot: who gets the same bytes, by format and whether they take compressed frames; and members that do
+        #: not read. Valid while not dirty.
         self.dirty = True
         self.writers: tuple[tuple[Format, bool, Writers], ...] = ()
         self.others: tuple[Session, ...] = ()
@@ -78,17 +78,16 @@ class Room:
         self.timer: asyncio.Handle | None = None
         #: When the room's last publication was heard, in the loop's time; kept where `coalesce_rate` asks for it.
         self.heard_at = 0.0
-        #: A pass in chunks: to whom, from which one on, what.
-        self.passing: Sequence[tuple[Writers, int, bytes]] = ()
+        #: A pass in chunks: to whom, from which one up to which, what.
+        self.passing: Sequence[tuple[Writers, int, int, bytes]] = ()
 
     def rebuild(self) -> None:
         """Makes the snapshot anew."""
         plain: tuple[list[Session], ...] = tuple([] for _ in FORMATS)
         deflated: tuple[list[Session], ...] = tuple([] for _ in FORMATS)
         others = []
-        apart = {*(self.skipped or ()), *(self.late or ())}
         for member in self.members:
-            if member.raw_write is None or member in apart:
+            if member.raw_write is None:
                 others.append(member)
             else:
                 (deflated if member.connection.compressed else plain)[member.format.index].append(member)
@@ -116,7 +115,6 @@ class Room:
     def begin_anew(self, top: Position | None) -> None:
         """The room has another history, or what came meanwhile is unknown: nobody is ahead of it any more."""
         self.top = top
-        self.dirty = self.dirty or bool(self.late)
         self.late = None
 
     def follows(self, position: Position) -> bool:
@@ -125,9 +123,7 @@ class Room:
         return top is None or (top.epoch == position.epoch and position.offset <= top.offset + 1)
 
     def _forget_caught_up(self, late: "dict[Session, int]", offset: int) -> None:
-        behind = {member: start for member, start in late.items() if start >= offset}
-        self.dirty = self.dirty or len(behind) < len(late)
-        self.late = behind or None
+        self.late = {member: start for member, start in late.items() if start >= offset} or None
 
     def wait_for_window(self, delivery: Delivery) -> None:
         """Adds a publication to those that leave together."""
@@ -144,13 +140,11 @@ class Room:
         """The member's next message of the room has to say that it missed so many (O2)."""
         self.skipped = self.skipped or {}
         self.skipped[session] = self.skipped.get(session, 0) + skipped
-        self.dirty = True
 
     def take_owed(self, session: "Session") -> int:
         """How many it missed; that is settled now."""
         if not self.skipped or session not in self.skipped:
             return 0
-        self.dirty = True
         return self.skipped.pop(session)
 
     def discard(self, session: "Session") -> None:

@@ -1,7 +1,7 @@
 """Connections that get the same bytes: the innermost loop of the fan-out (O5), in C where that was built."""
 
 from array import array
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from app import native
@@ -9,6 +9,9 @@ from app.gateway.connection import NO_SOCKET
 
 if TYPE_CHECKING:
     from app.gateway.session import Session
+
+#: How many sessions are looked for one by one.
+FEW = 8
 
 
 class Writers:
@@ -26,14 +29,29 @@ class Writers:
     def __len__(self) -> int:
         return len(self._writes)
 
-    def without(self, sessions: Collection["Session"]) -> "Writers":
-        """The others of them."""
-        apart = {session.raw_write for session in sessions}
-        kept = [index for index, write in enumerate(self._writes) if write not in apart]
-        others = object.__new__(Writers)
-        others._writes = tuple(self._writes[index] for index in kept)
-        others._sockets = array("i", [self._sockets[index] for index in kept] if self._sockets else ())
-        return others
+    def around(self, apart: Collection["Session"]) -> list[tuple[int, int]]:
+        """The ranges (from, up to) between these sessions. Those that are not among the writers do not matter."""
+        ranges, start = [], 0
+        for cut in sorted(self._places(apart)):
+            if cut > start:
+                ranges.append((start, cut))
+            start = cut + 1
+        if start < len(self._writes):
+            ranges.append((start, len(self._writes)))
+        return ranges
+
+    def _places(self, sessions: Collection["Session"]) -> Iterable[int]:
+        """Where they stand. A few are looked for without a step of Python for each member: a publisher is the rule."""
+        if len(sessions) > FEW or not self._sockets:
+            writes = {session.raw_write for session in sessions}
+            return (index for index, write in enumerate(self._writes) if write in writes)
+        return [place for session in sessions if (place := self._place(session.connection.socket)) is not None]
+
+    def _place(self, socket: int) -> int | None:
+        try:
+            return self._sockets.index(socket)
+        except ValueError:
+            return None
 
     def write(self, send: native.Send | None, data: bytes, start: int, stop: int) -> None:
         """Writes to those from `start` up to `stop`. `send`: the loop in C."""

@@ -39,8 +39,8 @@ def mode(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-def publish(node: Node) -> None:
-    node.gateway.publication("chat:x", Position("", 0), ENVELOPE)
+def publish(node: Node, envelope: bytes = ENVELOPE) -> None:
+    node.gateway.publication("chat:x", Position("", 0), envelope)
 
 
 # -- one delivery
@@ -132,6 +132,19 @@ class TestDelivery:
         few, many = await self.of_both(mode, peak)
         assert many - few <= 24 * (self.MANY - self.FEW)
         assert few < 8192
+
+    async def test_a_publisher_in_the_room_costs_no_work_for_each_member(self) -> None:
+        """It does not hear itself (`echo` off), and its next message has to say so (O2)."""
+        found = []
+        for members in (self.FEW, self.MANY):
+            async with Node() as node:
+                crowd = Crowd(node, "C")
+                await crowd.join(members)
+                session = next(iter(node.gateway.hub.rooms["chat:x"].members))
+                own = pack(Publication(Raw(b'"its own"'), session.claims.user, session.id))  # type: ignore[union-attr]
+                publish(node, own)
+                found.append(steps(lambda node=node, own=own: (publish(node, own), publish(node))))  # type: ignore[misc]
+        assert found[0] == found[1]
 
     async def test_nothing_is_kept(self, mode: str) -> None:
         async with Node() as node:

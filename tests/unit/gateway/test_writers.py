@@ -11,6 +11,7 @@ from msgspec import Raw
 
 from app import native
 from app.broker.base import Position
+from app.gateway import writers
 from app.gateway.connection import NO_SOCKET
 from app.gateway.writers import Writers
 from app.wire.frames import TEXT, framed
@@ -72,14 +73,20 @@ class TestWhoGetsWhat:
             Writers([peer.session for peer in peers]).write(send, message(1), start, stop)
             assert "".join(str(index) for index, peer in enumerate(peers) if numbers(peer)) == reached
 
-    @pytest.mark.parametrize("apart", ["", "0", "24", "01234"])
-    async def test_without_some(self, send: native.Send | None, apart: str) -> None:
-        async with peers_of(5) as peers:
-            everybody = Writers([peer.session for peer in peers])
-            others = everybody.without({peers[int(index)].session for index in apart})
-            others.write(send, message(1), 0, EVERYBODY)
-            assert "".join(str(index) for index, peer in enumerate(peers) if not numbers(peer)) == apart
-            assert (len(others), len(everybody)) == (5 - len(apart), 5)
+    @pytest.mark.parametrize("apart", ["", "0", "3", "13", "24", "34", "01234", "012345"])
+    @pytest.mark.parametrize("few", [0, 8])
+    async def test_around_some(
+        self, send: native.Send | None, apart: str, few: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Those who are looked for need not be there, and few are looked for in another way than many."""
+        monkeypatch.setattr(writers, "FEW", few)
+        async with peers_of(6) as peers:
+            five = Writers([peer.session for peer in peers[:5]])
+            for start, stop in five.around({peers[int(index)].session for index in apart}):
+                assert start < stop
+                five.write(send, message(1), start, stop)
+            reached = "".join(str(index) for index, peer in enumerate(peers) if numbers(peer))
+            assert reached == "".join(sorted({*"01234"} - {*apart}))
 
 
 class TestFullSockets:
