@@ -91,6 +91,8 @@ class FrameParser:
             if have < head:
                 return None
             size = int.from_bytes(view[start + 2 : start + head], "big")
+            if size < 126 or (head == 10 and size < 65_536):
+                raise Violation(codes.PROTOCOL_ERROR, "a length is written as short as it can be")
         if size > self._max_size - (len(self._message) if self._message and opcode == CONTINUATION else 0):
             raise Violation(codes.MESSAGE_TOO_BIG, f"a message may have {self._max_size} bytes")
         end = start + head + 4 + size

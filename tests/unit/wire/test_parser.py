@@ -128,6 +128,8 @@ def test_every_form_of_length(size: int) -> None:
         (masked(TEXT, b"a", final=False) + masked(TEXT, b"b"), 1002),
         (masked(PING, b"", final=False), 1002),
         (masked(PING, b"x" * 126), 1002),
+        (b"\x81\xfe\0\x01\0\0\0\0a", 1002),  # section 5.2: a length is as short as it can be
+        (b"\x81\xff\0\0\0\0\0\0\x01\0", 1002),
         (masked(TEXT, b"\xff"), 1007),
         (masked(TEXT, b"\xc3", final=False) + masked(CONTINUATION, b"x"), 1007),
         (masked(BINARY, b"x" * (MAX + 1)), 1009),
