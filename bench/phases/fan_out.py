@@ -31,7 +31,14 @@ def run(bench: Bench) -> None:
 
 
 def compare(
-    bench: Bench, phase: str, servers: Sequence[Loaded], members: int, payload: int = PAYLOAD, **how: Any
+    bench: Bench,
+    phase: str,
+    servers: Sequence[Loaded],
+    members: int,
+    payload: int = PAYLOAD,
+    *,
+    rooms: int | None = None,
+    **how: Any,
 ) -> None:
     """The same publications through each server in turn. The floor sends what the product sends, byte for byte."""
     product_ = next(one for one in servers if one.server.name == "carillon")
@@ -41,7 +48,8 @@ def compare(
     work = {
         one.server.name: partial(one.deliveries, templates[one.server.name], members=members, **how) for one in servers
     }
-    in_turn(bench, phase, {"members": members, "payload": payload}, work)
+    parameters = {"members": members, "payload": payload} | ({"rooms": rooms} if rooms else {})
+    in_turn(bench, phase, parameters, work)
 
 
 def _servers(bench: Bench, stack: ExitStack, names: Sequence[str] | None) -> list[Server]:

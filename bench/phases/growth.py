@@ -5,7 +5,9 @@ from functools import partial
 
 from bench.dialect import Line, text_of
 from bench.measure import Bench, Figures, Loaded, in_turn, loaded
+from bench.phases.fan_out import compare
 from bench.product import bearer, product, subscribe
+from bench.server import floor
 
 MEMBERS = 1000
 PAYLOAD = 200
@@ -24,14 +26,18 @@ def run(bench: Bench) -> None:
 def _rooms(bench: Bench) -> None:
     with ExitStack() as stack:
         env = {"CARILLON_MAX_SUBSCRIPTIONS": str(ROOMS_EACH + 1)}
-        one = loaded(stack, bench, stack.enter_context(product(bench.folder, env=env))).members(MEMBERS).publisher()
+        servers = (
+            stack.enter_context(floor(bench.native, bench.folder)),
+            stack.enter_context(product(bench.folder, env=env)),
+        )
+        beside, one = (loaded(stack, bench, server).members(MEMBERS).publisher() for server in servers)
         there = 1
         for rooms in (1, 10_000) if bench.quick else ROOMS:
             while there < rooms:
                 more = min(ROOMS_EACH, rooms - there)
                 one.idle([_elsewhere(there, more)])
                 there += more
-            in_turn(bench, "rooms", {"rooms": rooms, "members": MEMBERS}, {"carillon": partial(_deliveries, one)})
+            compare(bench, "rooms", (beside, one), MEMBERS, rooms=rooms)
 
 
 def _elsewhere(first: int, count: int) -> Line:
