@@ -191,9 +191,14 @@ class ClusterOfThree:
             wait_until(lambda: primary in replica.do("CLUSTER", "NODES"), "they have met")
             replica.do("CLUSTER", "REPLICATE", primary)
             wait_until(lambda: b"master_link_status:up" in replica.do("INFO", "replication"), "in sync", 20)
-            known = replica.do("CLUSTER", "MYID")
-            wait_until(lambda: all(known in node.do("CLUSTER", "NODES") for node in self.nodes), "all know it", 20)
+            # Only a replica that knows those who vote, and whom they know as one, can be elected.
+            members = (*self.nodes, replica)
+            wait_until(lambda: all(self._sees_replica(member) for member in members), "all know all", 20)
             yield replica
+
+    def _sees_replica(self, node: Server) -> bool:
+        ranges = node.do("CLUSTER", "SLOTS")  # each: first, last, primary, replicas
+        return len(ranges) == len(self.nodes) and any(len(served) == 4 for served in ranges)
 
     def move(self, slot: int, source: Server, target: Server) -> None:
         """Gives an empty slot to another primary."""
