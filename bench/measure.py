@@ -41,13 +41,12 @@ class Bench:
     repetitions: int
     results: list[Result] = field(default_factory=list)
 
-    def add(self, phase: str, server: str, parameters: Mapping[str, Any], repetitions: Sequence[Figures]) -> Result:
+    def add(self, phase: str, server: str, parameters: Mapping[str, Any], repetitions: Sequence[Figures]) -> None:
         result = Result(phase, server, parameters, medians(repetitions), repetitions)
         self.results.append(result)
         told = " ".join(f"{key}={value}" for key, value in parameters.items())
         figures = "  ".join(f"{key} {value:.4g}" for key, value in result.figures.items())
         print(f"{phase:<12} {server:<22} {told:<28} {figures}", flush=True)
-        return result
 
     def find(self, phase: str, server: str, **parameters: Any) -> Result | None:
         """The result of a server whose parameters include these."""
@@ -69,17 +68,16 @@ class Loaded:
         self.server = server
         self.load = load
 
-    def members(self, count: int, in_flight: int = 64) -> Self:
-        """Adds members, and a publisher if there is none yet."""
-        self.load.connect("member", [self.server.dialect.member(n) for n in range(count)], in_flight)
+    def members(self, count: int) -> Self:
+        self.load.connect("member", [self.server.dialect.member(n) for n in range(count)])
         return self
 
     def publisher(self) -> Self:
         self.load.connect("publisher", [self.server.dialect.publisher()])
         return self
 
-    def idle(self, lines: Sequence[Line], in_flight: int = 64) -> Self:
-        self.load.connect("idle", lines, in_flight)
+    def idle(self, lines: Sequence[Line]) -> Self:
+        self.load.connect("idle", lines)
         return self
 
     def cost(self, units: int, work: Callable[[], Any]) -> Figures:
@@ -97,12 +95,16 @@ class Loaded:
         """CPU time per delivery over about `seconds` of it, with the latency that the clients saw."""
         warm_up = self.cost(3 * members, lambda: self.load.publish(3, template))
         count = max(5, min(3000, round(seconds / (max(warm_up["us"], 1) * 1e-6 * members))))
+        return self.published(count, template, members=members, **how)
+
+    def published(self, count: int, template: str, *, members: int, **how: Any) -> Figures:
+        """The same over so many publications."""
         seen: dict[str, Any] = {}
         figures = self.cost(count * members, lambda: seen.update(self.load.publish(count, template, **how)))
-        return figures | seen_by(seen)
+        return figures | _seen_by(seen)
 
 
-def seen_by(answer: Mapping[str, Any]) -> Figures:
+def _seen_by(answer: Mapping[str, Any]) -> Figures:
     """What the clients saw: latency, rate and the size of a frame's payload."""
     delivered = max(1, answer["delivered"])
     return {

@@ -1,10 +1,10 @@
 """The two programs in C, compiled where they are needed: the load client and the floor."""
 
-import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+from app import native
 from local.errors import LocalError
 from local.stack import ROOT
 
@@ -20,7 +20,7 @@ class Native:
 
 def build() -> Native:
     """Compiles what is older than its source. Raises LocalError where there is no C compiler."""
-    compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
+    compiler = native.compiler()
     if compiler is None:
         raise LocalError("The benchmark needs a C compiler (Debian: apt install gcc libc6-dev).")
     BUILT.mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,5 @@
 """The peers as servers to measure: those whose environment, or whose program, is there."""
 
-import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -9,10 +8,7 @@ from pathlib import Path
 
 from bench.dialect import Dialect, Line, Script
 from bench.peers import PEERS, PYTHON, Peer
-from bench.server import Server, running, single
-from local import probes, servers
-from local.child import Service
-from local.ports import HOST, free_ports
+from bench.server import Server, single, valkey
 
 #: Peers of the comparison; the others are there for one phase of their own.
 COMPARED = ("tutorial", "queues", "picows_server", "socketio_room", "channels_group", "centrifugo")
@@ -30,7 +26,7 @@ def available(name: str) -> bool:
 def peer_servers(stack: ExitStack, folder: Path, names: Sequence[str] | None = None) -> list[Server]:
     """The peers of these names (None: all that are compared) that can run here, running."""
     chosen = [PEERS[name] for name in COMPARED if (names is None or name in names) and available(name)]
-    redis_url = stack.enter_context(_redis(folder)) if any(peer.needs_redis for peer in chosen) else ""
+    redis_url = stack.enter_context(valkey(folder)) if any(peer.needs_redis for peer in chosen) else ""
     return [stack.enter_context(peer_server(peer, folder, redis_url=redis_url)) for peer in chosen]
 
 
@@ -48,8 +44,7 @@ def peer_server(
 def dialect_of(peer: Peer) -> Dialect:
     def line(steps: Sequence[tuple[str | None, str]]) -> Line:
         script: Script = tuple((message or "", expected) for message, expected in steps)
-        headers = (f"Sec-WebSocket-Protocol: {peer.subprotocol}",) if peer.subprotocol else ()
-        return Line(peer.path, script, headers)
+        return Line(peer.path, script)
 
     return Dialect(
         member=lambda _: line(peer.member_setup),
@@ -57,17 +52,3 @@ def dialect_of(peer: Peer) -> Dialect:
         publish=lambda text: peer.publish_template.replace("{payload}", text),
         ping=peer.ping,
     )
-
-
-@contextmanager
-def _redis(folder: Path) -> Iterator[str]:
-    (port,) = free_ports(1)
-    service = Service(
-        name="peers-redis",
-        command=(servers.valkey(os.environ), "--port", str(port), "--bind", HOST, "--save", ""),
-        log=folder / "peers-redis.log",
-        is_ready=lambda: probes.redis_answers(port),
-        folder=folder,
-    )
-    with running([service]):
-        yield f"redis://{HOST}:{port}"

@@ -7,7 +7,7 @@ import json
 import os
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,6 @@ from joserfc.jwk import OKPKey
 from bench.dialect import Dialect, Line
 from bench.process import children
 from bench.server import Server, running
-from local.child import Child
 from local.ports import free_ports
 from local.stack import plan
 
@@ -37,10 +36,10 @@ def product(
     workers: int = 1,
     edge: bool = False,
     name: str = "carillon",
-    room: str = ROOM,
+    headers: tuple[str, ...] = (),
     env: Mapping[str, str] | None = None,
 ) -> Iterator[Server]:
-    """A running pod. `env` is added to its settings; `edge`: clients come through Nginx."""
+    """A running pod. `env` is added to its settings; `edge`: clients come through Nginx; `headers`: of its members."""
     folder = folder / name
     kept = {key: value for key, value in os.environ.items() if not key.startswith("CARILLON_")}
     environ = kept | {"CARILLON_TOKEN_HMAC_SECRET": SECRET, "CARILLON_API_KEYS": "bench-" + "k" * 32}
@@ -56,23 +55,19 @@ def product(
         yield Server(
             name=name,
             port=port or made.pods[0].public_port,
-            dialect=dialect(room),
-            pids=lambda: _workers(processes[1]),
+            dialect=_dialect(headers),
+            pids=lambda: children(processes[1].pid),
             beside=beside,
             redis_url=made.redis_url,
         )
 
 
-def _workers(pod: Child) -> list[int]:
-    return children(pod.pid)
-
-
-def dialect(room: str = ROOM, headers: tuple[str, ...] = ()) -> Dialect:
+def _dialect(headers: tuple[str, ...]) -> Dialect:
     """Members authenticate by the upgrade's header, each as a user of its own, and subscribe to one room."""
     return Dialect(
-        member=lambda number: Line("/ws", (subscribe(room),), (bearer(f"user-{number}"), *headers)),
+        member=lambda number: Line("/ws", (subscribe(ROOM),), (bearer(f"user-{number}"), *headers)),
         publisher=lambda: Line("/ws", (), (bearer("publisher"),)),
-        publish=lambda text: _json({"type": "publish", "room": room, "data": text}),
+        publish=lambda text: _json({"type": "publish", "room": ROOM, "data": text}),
         ping=('{"type":"ping"}', '{"type":"pong"}'),
     )
 
@@ -80,6 +75,12 @@ def dialect(room: str = ROOM, headers: tuple[str, ...] = ()) -> Dialect:
 def subscribe(room: str) -> tuple[str, str]:
     """The command, and a part of its answer."""
     return _json({"type": "subscribe", "id": 1, "room": room}), f'"room":"{room}"'
+
+
+def subscriber(user: str, rooms: Sequence[str]) -> Line:
+    """A session in several rooms; waits for the last answer."""
+    script = [(subscribe(room)[0], "") for room in rooms[:-1]] + [subscribe(rooms[-1])]
+    return Line("/ws", tuple(script), (bearer(user),))
 
 
 def by_message(number: int) -> Line:

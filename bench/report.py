@@ -108,9 +108,7 @@ def _table(results: Sequence[Result]) -> Iterator[str]:
 
 
 def _heading(figure: str) -> str:
-    if figure.startswith("x_"):
-        return f"x {figure[2:]}"
-    return figure.replace("_us", " µs").replace("us", "µs", 1) if figure == "us" else figure.replace("_", " ")
+    return "µs" if figure == "us" else figure.replace("_", " ")
 
 
 def _cell(value: object) -> str:

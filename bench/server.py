@@ -9,10 +9,10 @@ from pathlib import Path
 
 from bench.dialect import Dialect, Line
 from bench.native import Native
-from local import probes
+from local import probes, servers
 from local.child import Child, Service, stop
 from local.errors import LocalError
-from local.ports import free_ports
+from local.ports import HOST, free_ports
 from local.stack import ROOT
 
 
@@ -46,6 +46,22 @@ def _wait_ready(process: Child) -> None:
         if not process.running or time.monotonic() > deadline:
             raise LocalError(f"{process.service.name} does not serve:\n{process.log_tail(30)}")
         time.sleep(0.02)
+
+
+@contextmanager
+def valkey(folder: Path) -> Iterator[str]:
+    """A Valkey or Redis for peers, without persistence; its URL."""
+    (port,) = free_ports(1)
+    options = ("--port", str(port), "--bind", HOST, "--dir", str(folder), "--save", "")
+    service = Service(
+        name="peers-redis",
+        command=(servers.valkey(os.environ), *options),
+        log=folder / "peers-redis.log",
+        is_ready=lambda: probes.redis_answers(port),
+        folder=folder,
+    )
+    with running([service]):
+        yield f"redis://{HOST}:{port}"
 
 
 @contextmanager

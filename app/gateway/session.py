@@ -182,9 +182,8 @@ class Session:
         if self.connection is LOST:
             return
         self.ended = True
-        self._mark_rooms(
-            None
-        )  # first: whatever fails from here on, nobody writes to a descriptor that is another's soon
+        # First: whatever fails from here on, nobody writes to a descriptor that is another's soon.
+        self._mark_rooms(None)
         self._leave_all()
         self._drop_outbox()
         self._queue = None

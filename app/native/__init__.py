@@ -28,16 +28,21 @@ def library() -> Path:
     return _SOURCE.with_name(f"send_loop-{zlib.crc32(_SOURCE.read_bytes()):08x}.so")
 
 
+def compiler() -> str | None:
+    """The C compiler of this machine."""
+    return next(filter(None, map(shutil.which, ("cc", "gcc", "clang"))), None)
+
+
 def build() -> Path | None:
     """Compiles the send loop, unless that was done. None: no compiler, or no Linux. Raises BuildFailed."""
     target = library()
     if _whole(target):
         return target
-    compiler = next(filter(None, map(shutil.which, ("cc", "gcc", "clang"))), None)
-    if compiler is None or sys.platform != "linux":
+    program = compiler()
+    if program is None or sys.platform != "linux":
         return None
     unfinished = target.with_suffix(f".{os.getpid()}")
-    command = [compiler, "-O2", "-Wall", "-Werror", "-shared", "-fPIC", "-o", str(unfinished), str(_SOURCE)]
+    command = [program, "-O2", "-Wall", "-Werror", "-shared", "-fPIC", "-o", str(unfinished), str(_SOURCE)]
     try:
         subprocess.run(command, check=True, capture_output=True, text=True)
         _seal(unfinished)

@@ -25,8 +25,6 @@ class Peer:
     title: str
     #: Path and query of the upgrade; `{token}` stands for a JWT (`credentials.py`).
     path: str = "/ws"
-    #: Empty: none is offered.
-    subprotocol: str = ""
     needs_redis: bool = False
     #: A program that has to be on PATH; empty: the environment has all that the peer needs.
     binary: str = ""

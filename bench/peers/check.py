@@ -5,24 +5,23 @@
 Runs from the product's environment; the peers run from theirs. Exit code 1 where a peer does not do what it should."""
 
 import asyncio
-import os
 import re
 import shutil
-import socket
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import websockets
 
-from bench.peers import PEERS, PYTHON, ROOT, Peer, Step, credentials
-from local import servers
-from local.child import Child, Service, stop
+from bench.peer_servers import peer_server
+from bench.peers import PEERS, PYTHON, Peer, Step, credentials
+from bench.process import children
+from bench.server import valkey
 from local.errors import LocalError
-from local.ports import HOST, free_ports
+from local.ports import HOST
 
 MEMBERS = 3
 MESSAGES = 5
@@ -63,13 +62,12 @@ def failures(peer: Peer, redis_url: str, folder: Path) -> int:
 
 def works(peer: Peer, name: str, environ: Mapping[str, str], token: str, redis_url: str, folder: Path) -> bool:
     """Starts the peer, speaks with it, ends it, and prints how that went."""
-    (port,) = free_ports(1)
     began = time.monotonic()
     try:
-        with running(peer.command(port, redis_url), port, folder / f"{peer.name}.log", environ) as pid:
+        with peer_server(peer, folder, redis_url=redis_url, environ=environ) as server:
             started = time.monotonic() - began
-            asyncio.run(converse(peer, port, token))
-            forked = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+            asyncio.run(converse(peer, server.port, token))
+            forked = [child for pid in server.pids() for child in children(pid)]
             assert not forked, f"its work is done by other processes: {forked}"
     except (LocalError, AssertionError, OSError, TimeoutError, websockets.WebSocketException) as error:
         print(f"{name:20} FAILED: {type(error).__name__}: {error}")
@@ -78,42 +76,12 @@ def works(peer: Peer, name: str, environ: Mapping[str, str], token: str, redis_u
     return True
 
 
-@contextmanager
-def valkey(folder: Path) -> Iterator[str]:
-    """A Valkey or Redis without persistence; its URL."""
-    (port,) = free_ports(1)
-    command = (servers.valkey(), "--port", str(port), "--bind", HOST, "--dir", str(folder), "--save", "")
-    with running(command, port, folder / "valkey.log", {}):
-        yield f"redis://{HOST}:{port}"
-
-
-@contextmanager
-def running(command: tuple[str, ...], port: int, log: Path, environ: Mapping[str, str]) -> Iterator[int]:
-    """The process of a command, once it listens on the port; its pid. Raises LocalError with the end of its log."""
-    child = Child(Service(command[0], command, log, lambda: _listens(port), {**os.environ, **environ}, ROOT))
-    child.start()
-    try:
-        deadline = time.monotonic() + PATIENCE
-        while not child.service.is_ready():
-            if not child.running or time.monotonic() > deadline:
-                raise LocalError(f"{' '.join(command)} does not listen:\n{child.log_tail()}")
-            time.sleep(0.02)
-        yield child.pid
-    finally:
-        stop([child])
-
-
-def _listens(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex((HOST, port)) == 0
-
-
 async def converse(peer: Peer, port: int, token: str) -> None:
     """Publishes to the members and asserts that everybody got what the description says, once and in order."""
     url = f"ws://{HOST}:{port}{peer.path.replace('{token}', token)}"
     async with AsyncExitStack() as stack:
-        members = [await stack.enter_async_context(client(url, peer, peer.member_setup)) for _ in range(MEMBERS)]
-        publisher = await stack.enter_async_context(client(url, peer, peer.publisher_setup))
+        members = [await stack.enter_async_context(client(url, peer.member_setup)) for _ in range(MEMBERS)]
+        publisher = await stack.enter_async_context(client(url, peer.publisher_setup))
         for number in range(MESSAGES):
             payload = f"seq={number:06};".ljust(PAYLOAD_BYTES, "x")
             await publisher.send(peer.publish_template.replace("{payload}", payload))
@@ -125,9 +93,8 @@ async def converse(peer: Peer, port: int, token: str) -> None:
 
 
 @asynccontextmanager
-async def client(url: str, peer: Peer, setup: tuple[Step, ...]) -> AsyncIterator[Client]:
-    subprotocols = [websockets.Subprotocol(peer.subprotocol)] if peer.subprotocol else None
-    async with websockets.connect(url, subprotocols=subprotocols, compression=None, proxy=None) as connection:
+async def client(url: str, setup: tuple[Step, ...]) -> AsyncIterator[Client]:
+    async with websockets.connect(url, compression=None, proxy=None) as connection:
         for message, expected in setup:
             if message is not None:
                 await connection.send(message)

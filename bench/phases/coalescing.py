@@ -4,7 +4,7 @@ from contextlib import ExitStack
 from functools import partial
 
 from bench.dialect import text_of
-from bench.measure import Bench, Figures, Loaded, in_turn, loaded, seen_by
+from bench.measure import Bench, Figures, Loaded, in_turn, loaded
 from bench.product import product
 from bench.server import Server
 
@@ -36,8 +36,6 @@ def _server(stack: ExitStack, bench: Bench, window: int, by_rate: int = 0) -> Se
 
 
 def _busy(one: Loaded, rate: float) -> Figures:
-    count = int(2 * rate)
-    seen: dict[str, float] = {}
+    """Two seconds of it."""
     template = one.server.dialect.publish(text_of(PAYLOAD))
-    figures = one.cost(count * MEMBERS, lambda: seen.update(one.load.publish(count, template, rate=rate)))
-    return figures | seen_by(seen)
+    return one.published(int(2 * rate), template, members=MEMBERS, rate=rate)

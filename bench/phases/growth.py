@@ -6,7 +6,7 @@ from functools import partial
 from bench.dialect import Line, text_of
 from bench.measure import Bench, Figures, Loaded, in_turn, loaded
 from bench.phases.fan_out import compare
-from bench.product import bearer, product, subscribe
+from bench.product import product, subscriber
 from bench.server import floor
 
 MEMBERS = 1000
@@ -41,20 +41,14 @@ def _rooms(bench: Bench) -> None:
 
 
 def _elsewhere(first: int, count: int) -> Line:
-    commands = [subscribe(f"other-{first + n}") for n in range(count)]
-    script = [(message, "") for message, _ in commands[:-1]] + [commands[-1]]
-    return Line("/ws", tuple(script), (bearer(f"elsewhere-{first}"),))
+    return subscriber(f"elsewhere-{first}", [f"other-{first + n}" for n in range(count)])
 
 
 def _workers(bench: Bench) -> None:
     """Each worker hears every publication once and writes to its own members."""
     with ExitStack() as stack:
         work = {}
-        for name, workers, edge in (
-            ("1 worker", 1, False),
-            ("2 workers", 2, False),
-            ("1 worker behind Nginx", 1, True),
-        ):
+        for name, workers, edge in HOSTED:
             server = stack.enter_context(product(bench.folder, workers=workers, edge=edge, name=name.replace(" ", "-")))
             one = loaded(stack, bench, server).members(MEMBERS).publisher()
             work[name] = partial(_deliveries, one)

@@ -21,9 +21,7 @@ def run(bench: Bench) -> None:
         keys = eddsa_signer(bench.folder)
         server = stack.enter_context(product(bench.folder, env={"CARILLON_TOKEN_PUBLIC_KEYS": str(keys.public)}))
         work = {
-            "carillon, no token": _visit(
-                stack, bench, server, lambda _: Line("/ws", (('{"type":"ping","id":1}', '"id":1'),))
-            ),
+            "carillon, no token": _visit(stack, bench, server, _nobody),
             "carillon, HS256 in the upgrade": _visit(stack, bench, server, server.dialect.member),
             "carillon, HS256 in a message": _visit(stack, bench, server, by_message),
             "carillon, EdDSA in the upgrade": _visit(stack, bench, server, keys.member),

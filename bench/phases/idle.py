@@ -7,7 +7,7 @@ from bench.dialect import Line
 from bench.measure import Bench, Loaded, loaded
 from bench.peer_servers import peer_servers
 from bench.process import cpu, descriptor_limit, resident
-from bench.product import ROOM, bearer, product, subscribe
+from bench.product import ROOM, product, subscriber
 from bench.server import Server
 
 SESSIONS = 5000
@@ -76,7 +76,5 @@ def _grown(one: Loaded, lines: list[Line]) -> int:
 
 
 def _subscriber(number: int, name: str, count: int) -> Line:
-    """Subscribes to the room of all, and to `count` others; waits for the last answer."""
-    rooms = [ROOM, *(f"{name}-{n}" for n in range(count))]
-    script = [(subscribe(room)[0], "") for room in rooms[:-1]] + [subscribe(rooms[-1])]
-    return Line("/ws", tuple(script), (bearer(f"user-{number}"),))
+    """In the room of all, and in `count` others."""
+    return subscriber(f"user-{number}", [ROOM, *(f"{name}-{n}" for n in range(count))])

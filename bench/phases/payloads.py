@@ -10,7 +10,7 @@ from bench.load import LoadFailed
 from bench.measure import Bench, Figures, Loaded, in_turn, loaded
 from bench.peer_servers import peer_servers
 from bench.phases.fan_out import compare
-from bench.product import dialect, product
+from bench.product import product
 from bench.server import floor
 
 MEMBERS = 1000
@@ -34,11 +34,8 @@ def _compression(bench: Bench) -> None:
     with ExitStack() as stack:
         work = {}
         for name, headers in (("plain", ()), ("compressed", (OFFER,))):
-            server = stack.enter_context(product(bench.folder, name=f"carillon-{name}"))
-            one = loaded(stack, bench, server)
-            spoken = dialect(headers=headers)
-            one.load.connect("member", [spoken.member(n) for n in range(MEMBERS)])
-            one.publisher()
+            server = stack.enter_context(product(bench.folder, name=f"carillon-{name}", headers=headers))
+            one = loaded(stack, bench, server).members(MEMBERS).publisher()
             work[f"carillon, {name}"] = partial(_documents, one)
         in_turn(bench, "compression", {"members": MEMBERS, "payload": 2048}, work)
 

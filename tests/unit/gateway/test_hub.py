@@ -29,6 +29,15 @@ def hear(node: Node, room: str, offset: int, data: int, epoch: str = "e", sessio
     node.gateway.publication(room, Position(epoch, offset), envelope)
 
 
+def place(node: Node, position: Position) -> None:
+    """From now on this is what the broker says that a room's newest position is."""
+
+    async def told(name: str, history: History) -> Position:
+        return position
+
+    node.broker.position = told  # type: ignore[method-assign]
+
+
 class TestSharing:
     async def test_members_of_a_format_share_one_frame(self) -> None:
         """Invariant 3: encoded once, framed once."""
@@ -257,11 +266,7 @@ class TestJoining:
             room = node.gateway.hub.rooms["chat:x"]
             assert room.top is not None
             epoch = room.top.epoch
-
-            async def ahead(name: str, history: History) -> Position:
-                return Position(epoch, 2)
-
-            node.broker.position = ahead  # type: ignore[method-assign]
+            place(node, Position(epoch, 2))
             late = await node.connect("late", "chat:x")
             for offset in (1, 2, 3, 4):
                 hear(node, "chat:x", offset, offset, epoch)
@@ -276,11 +281,7 @@ class TestJoining:
             first = await node.connect("first", "chat:x")
             top = node.gateway.hub.rooms["chat:x"].top
             assert top is not None
-
-            async def ahead(name: str, history: History) -> Position:
-                return Position(top.epoch, 100)
-
-            node.broker.position = ahead  # type: ignore[method-assign]
+            place(node, Position(top.epoch, 100))
             late = await node.connect("late", "chat:x")
             if change == "an outage":
                 node.gateway.restored(["chat:x"])
@@ -295,11 +296,7 @@ class TestJoining:
             slow = await node.connect("slow", "chat:x")
             top = node.gateway.hub.rooms["chat:x"].top
             assert top is not None
-
-            async def ahead(name: str, history: History) -> Position:
-                return Position(top.epoch, 2)
-
-            node.broker.position = ahead  # type: ignore[method-assign]
+            place(node, Position(top.epoch, 2))
             late = await node.connect("late", "chat:x")
             slow.stop_reading()
             hear(node, "chat:x", 0, 5, "")
