@@ -1,7 +1,7 @@
 """What carries publications between nodes: the interface that every broker implements."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -30,6 +30,17 @@ class History:
     size: int
     ttl: float
     meta_ttl: float
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A part of a room's history, and the room's newest position at the moment of reading."""
+
+    top: Position
+    #: (offset, envelope), in the order asked for.
+    publications: Sequence[tuple[int, bytes]]
+    #: Whether `max_bytes` ended it.
+    cut: bool = False
 
 
 class BrokerUnavailable(CommandError):
@@ -104,6 +115,25 @@ class Broker(ABC):
     @abstractmethod
     async def position(self, room: str, history: History) -> Position:
         """The room's newest position; starts an epoch where there is none, and refreshes the meta's life (P5)."""
+
+    @abstractmethod
+    async def read(
+        self,
+        room: str,
+        history: History,
+        *,
+        since: int | None,
+        limit: int,
+        reverse: bool = False,
+        max_bytes: int = 0,
+    ) -> Page:
+        """Publications after offset `since` (None: from the oldest); with `reverse` those before it (None: from the
+        newest), newest first. At most `limit` (0: only the top), and no more than fit into `max_bytes` of envelopes
+        (0: no bound), but for the first, which always comes.
+
+        One atomic read of the primary (R1). Starts an epoch where there is none and refreshes the meta's life (P5);
+        whether `since` is of this epoch, and whether all after it is still there, is for the caller to see. Raises
+        BrokerUnavailable."""
 
     @abstractmethod
     async def send_control(self, message: bytes) -> None:

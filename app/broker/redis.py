@@ -9,11 +9,11 @@ from itertools import count
 
 import structlog
 
-from app.broker.base import NO_POSITION, USER_TTL, Broker, BrokerUnavailable, History, Position, Sink
+from app.broker.base import NO_POSITION, USER_TTL, Broker, BrokerUnavailable, History, Page, Position, Sink
 from app.broker.cluster import Cluster
 from app.broker.commands import Commands
 from app.broker.connection import Argument, Reply
-from app.broker.scripts import ADMIT, POSITION, PUBLISH, Script
+from app.broker.scripts import ADMIT, POSITION, PUBLISH, READ, Script
 from app.broker.shards import OneShard, ShardMaker, Shards
 from app.broker.stats import Stats
 from app.broker.subscriber import PLAIN, SHARDED, Interest
@@ -213,6 +213,28 @@ class RedisBroker(Broker):
         trust = int(self._settings.broker_trust_restart)
         return _position(await self._run(POSITION, keys, _ms(history.meta_ttl), trust))
 
+    async def read(
+        self,
+        room: str,
+        history: History,
+        *,
+        since: int | None,
+        limit: int,
+        reverse: bool = False,
+        max_bytes: int = 0,
+    ) -> Page:
+        channel = self._channel(room)
+        top, cut, *rest = await self._run(
+            READ,
+            (channel + b":meta", channel + b":stream"),
+            _ms(history.meta_ttl),
+            int(self._settings.broker_trust_restart),
+            *_range(since, reverse),
+            limit,
+            max_bytes,
+        )
+        return Page(_position(top), list(zip(map(int, rest[::2]), rest[1::2], strict=True)), bool(cut))
+
     async def send_control(self, message: bytes) -> None:
         await self._commands.run(self._control, self._verbs.publish, self._control, message, again=False)
 
@@ -251,6 +273,13 @@ class RedisBroker(Broker):
 
     def _key(self, kind: str, name: str) -> bytes:
         return f"{self._settings.key_prefix}{kind}:{name}".encode()
+
+
+def _range(since: int | None, reverse: bool) -> tuple[str, str, str]:
+    """The command, and the ids that it begins and ends with. Ids that no node writes are outside (`0` is `0-*`)."""
+    if reverse:
+        return "XREVRANGE", "0" if since is None else f"(0-{max(since, 1)}", "0-1"
+    return "XRANGE", "0-1" if since is None else f"(0-{since}", "0"
 
 
 def _digest(data: bytes) -> str:

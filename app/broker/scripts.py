@@ -20,6 +20,7 @@ class Script:
 
 PUBLISH = Script("epoch", "publish")
 POSITION = Script("epoch", "position")
+READ = Script("epoch", "read")
 ADMIT = Script("admit")
 
-SOURCES = {script.sha: script.source for script in (PUBLISH, POSITION, ADMIT)}
+SOURCES = {script.sha: script.source for script in (PUBLISH, POSITION, READ, ADMIT)}
