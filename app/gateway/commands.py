@@ -13,6 +13,7 @@ from app.auth.signed_token import InvalidToken
 from app.auth.tokens import ExpiredToken
 from app.broker.base import Position
 from app.codes import CommandError, Disconnect
+from app.gateway.history import past_publications, read_page
 from app.gateway.naming import options_of
 from app.gateway.publishing import Publishing
 from app.settings import Access, Namespace
@@ -228,14 +229,34 @@ def presence(session: "Session", command: Presence) -> None:
     raise CommandError(codes.NOT_AVAILABLE, "presence is not available yet")
 
 
-def history(session: "Session", command: History) -> None:
+def history(session: "Session", command: History) -> Work:
     _check_reading(session, command.room)
-    raise CommandError(codes.NOT_AVAILABLE, "reading history is not available yet")
+    return _history(session, command)
+
+
+async def _history(session: "Session", command: History) -> None:
+    since = None if command.since is None else Position(command.since.epoch, command.since.offset)
+    page = await read_page(session.gateway, command.room, since=since, limit=command.limit, reverse=command.reverse)
+    session.ok(
+        command.id,
+        room=command.room,
+        epoch=page.top.epoch,
+        offset=page.top.offset,
+        publications=past_publications(page, session.format),
+    )
 
 
 def _check_reading(session: "Session", room: str) -> None:
+    """Who is in a room may read about it, and who may subscribe. Raises CommandError 101, 102, 103, 107, 109.
+
+    The hook is not asked, as it is about joining: where it has a say, only members read."""
     claims = session.authenticated()
-    _require(options_of(room, session.gateway.settings).subscribe, claims.may_subscribe, room)
+    if room in session.rooms:
+        return
+    access = options_of(room, session.gateway.settings).subscribe
+    _require(access, claims.may_subscribe, room)
+    if access is Access.HOOK or session.gateway.hooks.defines("on_subscribe"):
+        raise CommandError(codes.PERMISSION_DENIED, "subscribe to the room first")
 
 
 def rpc(session: "Session", command: Rpc) -> Work:

@@ -6,6 +6,7 @@ from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from app.http.body import Call
 from app.http.errors import Problem
+from app.wire.messages import PastPublication
 
 RoomName = Annotated[
     str,
@@ -88,11 +89,13 @@ class Since(Struct, forbid_unknown_fields=True):
     """A position."""
 
     epoch: str
-    offset: Annotated[int, Meta(ge=0)]
+    offset: Annotated[int, Meta(ge=0, le=2**53)]
 
 
 class History(Call):
-    """A room's publications."""
+    """What a room keeps, the oldest first: `limit` publications at most, after `since`; with `reverse` those before it,
+    the newest first. A page ends at `history_page` publications and half of `outbox_bytes`; `limit` 0 asks for the
+    position only."""
 
     room: RoomName
     limit: Annotated[int, Meta(ge=0)] | None = None
@@ -114,6 +117,14 @@ class Published(Struct):
 
     epoch: str
     offset: int
+
+
+class HistoryPage(Struct):
+    """The room's newest position when it was read, and publications in the order asked for."""
+
+    epoch: str
+    offset: int
+    publications: list[PastPublication]
 
 
 class RoomResult(Struct, omit_defaults=True):

@@ -58,7 +58,8 @@ class Presence(Command, tag="presence", kw_only=True):
 
 
 class History(Command, tag="history", kw_only=True):
-    """Asks for a room's publications."""
+    """Asks for publications that a room keeps, the oldest first: `limit` at most, after `since`; with `reverse` those
+    before it, the newest first. `limit` 0 asks for the room's position only."""
 
     room: RoomName
     limit: Annotated[int, Meta(ge=0)] | None = None
@@ -105,6 +106,15 @@ class Welcome(Event, tag="welcome", kw_only=True):
     ping_interval: float
 
 
+class PastPublication(Struct, kw_only=True, omit_defaults=True, rename={"sender": "from"}):
+    """A publication of a room's history. No `from`: it came by the server API."""
+
+    offset: int
+    data: Raw
+    sender: Publisher | UnsetType = UNSET
+    tags: dict[str, str] | UnsetType = UNSET
+
+
 class Ok(Event, tag="ok", kw_only=True):
     """A command's success; which fields there are depends on the command. No `expires_in`: the token never expires."""
 
@@ -115,6 +125,7 @@ class Ok(Event, tag="ok", kw_only=True):
     epoch: str | UnsetType = UNSET
     offset: int | UnsetType = UNSET
     data: Raw | UnsetType = UNSET
+    publications: list[PastPublication] | UnsetType = UNSET
 
 
 class Error(Event, tag="error", kw_only=True):

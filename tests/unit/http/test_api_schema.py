@@ -16,7 +16,7 @@ CALLS = ["publish", "broadcast", "batch", "send_to_user", "disconnect", "presenc
 
 @pytest.fixture(scope="module")
 def schema() -> schemathesis.BaseSchema:
-    app: FastAPI = create_app(load(internal_port=0, api_keys=KEY))
+    app: FastAPI = create_app(load(internal_port=0, api_keys=KEY, namespaces={"chat": {"history_size": 10}}))
     return schemathesis.openapi.from_asgi("/openapi.json", app)
 
 
