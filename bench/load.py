@@ -2,8 +2,7 @@
 
 import json
 import subprocess
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Self
@@ -35,19 +34,13 @@ class Load:
         self._folder.cleanup()
 
     def _ask(self, *words: object) -> dict[str, Any]:
-        self._tell(*words)
-        return self._answer(words[0])
-
-    def _tell(self, *words: object) -> None:
         assert self._process.stdin is not None
+        assert self._process.stdout is not None
         self._process.stdin.write(" ".join(str(word) for word in words) + "\n")
         self._process.stdin.flush()
-
-    def _answer(self, command: object) -> dict[str, Any]:
-        assert self._process.stdout is not None
         answer = self._process.stdout.readline()
         if not answer:
-            raise LoadFailed(f"the load client ended at: {command}")
+            raise LoadFailed(f"the load client ended at: {words[0]}")
         found: dict[str, Any] = json.loads(answer)
         return found
 
@@ -90,15 +83,6 @@ class Load:
         answer = self._ask("run", seconds)
         if answer["closed"]:
             raise LoadFailed(f"{answer['closed']} connections were closed")
-
-    @contextmanager
-    def reading(self) -> Iterator[None]:
-        """Members read what comes meanwhile. Raises LoadFailed where a connection was closed."""
-        self._tell("read")
-        yield
-        self._tell("")
-        if closed := self._answer("read")["closed"]:
-            raise LoadFailed(f"{closed} connections were closed")
 
     def frames(self) -> list[bytes]:
         """The compressed payloads of the last `publish`; every member got the same."""

@@ -11,9 +11,9 @@
      ask COUNT IN_FLIGHT FILE EXPECTED SECONDS   members send FILE's text, each its next when EXPECTED has come
      stall COUNT                           the first COUNT members read no more, and nothing is expected of them
      run SECONDS                           nothing but reading, and answering pings
-     read                                  the same until the next line comes on stdin
      frames FILE                           writes the compressed frames of the last `publish`: u32 length, payload
      close                                 closes all connections
+   Between commands clients read and answer pings too; whoever was closed then is counted by the next command.
    Each delivery is counted, and must be the member's next one. Compressed frames must equal, byte for byte, those of
    the first member; the caller inflates that one's. Masks are zero: masking with them is the identity. */
 #define _GNU_SOURCE
@@ -22,7 +22,6 @@
 #include <fcntl.h>
 #include <math.h>
 #include <netinet/tcp.h>
-#include <poll.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -60,6 +59,7 @@ struct conn {
 static struct conn **conns;
 static size_t conn_count, conn_room;
 static int epoll, timer_fd, port;
+static bool input; /* a command waits on stdin */
 static const char *ping = NULL, *pong = "";
 static char scratch[READ_BYTES];
 
@@ -397,6 +397,10 @@ static void turn(double deadline, uint64_t *times) {
     if (n < 0 && errno != EINTR) die("epoll_wait");
     for (int i = 0; i < n; i++) {
         struct conn *c = events[i].data.ptr;
+        if (events[i].data.ptr == stdin) {
+            input = true;
+            continue;
+        }
         if (!c) {
             uint64_t ticks = 0;
             if (read(timer_fd, &ticks, sizeof ticks) == sizeof ticks && times) *times += ticks;
@@ -420,7 +424,9 @@ static void turn(double deadline, uint64_t *times) {
 }
 
 static void begin(void) {
+    size_t closed = count.closed; /* between commands */
     memset(&count, 0, sizeof count);
+    count.closed = closed;
     memset(histogram, 0, sizeof histogram);
 }
 
@@ -570,13 +576,6 @@ static void command_run(double seconds) {
     printf("{\"closed\": %zu}\n", count.closed);
 }
 
-static void command_read(void) {
-    struct pollfd input = {.fd = STDIN_FILENO, .events = POLLIN};
-    begin();
-    while (!poll(&input, 1, 0)) turn(now() + 0.002, NULL);
-    printf("{\"closed\": %zu}\n", count.closed);
-}
-
 static void command_frames(const char *path) {
     FILE *file = fopen(path, "wb");
     if (!file) die(path);
@@ -609,8 +608,13 @@ int main(int argc, char **argv) {
     timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK);
     struct epoll_event event = {.events = EPOLLIN};
     if (epoll < 0 || timer_fd < 0 || epoll_ctl(epoll, EPOLL_CTL_ADD, timer_fd, &event)) die("epoll");
+    event.data.ptr = stdin;
+    if (epoll_ctl(epoll, EPOLL_CTL_ADD, STDIN_FILENO, &event)) die("epoll");
     static char line[8192], *words[8];
-    while (fgets(line, sizeof line, stdin)) {
+    for (;;) {
+        while (!input) turn(now() + 1, NULL);
+        input = false;
+        if (!fgets(line, sizeof line, stdin)) return 0;
         int n = 0;
         for (char *word = strtok(line, " \n"); word && n < 8; word = strtok(NULL, " \n")) words[n++] = word;
         if (!n) continue;
@@ -621,11 +625,10 @@ int main(int argc, char **argv) {
             command_ask(atoll(words[1]), atoi(words[2]), words[3], words[4], atof(words[5]));
         else if (!strcmp(words[0], "stall") && n == 2) command_stall(atoi(words[1]));
         else if (!strcmp(words[0], "run") && n == 2) command_run(atof(words[1]));
-        else if (!strcmp(words[0], "read") && n == 1) command_read();
         else if (!strcmp(words[0], "frames") && n == 2) command_frames(words[1]);
         else if (!strcmp(words[0], "close") && n == 1) command_close();
         else printf("{\"error\": \"what is that?\"}\n");
         fflush(stdout);
+        count.closed = 0;
     }
-    return 0;
 }
