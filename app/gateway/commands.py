@@ -14,6 +14,7 @@ from app.auth.tokens import ExpiredToken
 from app.broker.base import Position
 from app.codes import CommandError, Disconnect
 from app.gateway.history import past_publications, read_page
+from app.gateway.hub import Reply
 from app.gateway.naming import options_of
 from app.gateway.publishing import Publishing
 from app.settings import Access, Namespace
@@ -156,24 +157,26 @@ def subscribe(session: "Session", command: Subscribe) -> Work | None:
         session.gateway.counters.limit_hits["max_subscriptions"] += 1
         raise CommandError(codes.LIMIT_EXCEEDED, f"at most {settings.max_subscriptions} subscriptions")
     _require(options.subscribe, claims.may_subscribe, room)
-    if command.since is not None:
-        raise CommandError(codes.NOT_AVAILABLE, "recovery is not available yet")
+    if command.since is not None and not options.history_size:
+        raise CommandError(codes.NOT_AVAILABLE, "this namespace keeps no history")
     reply = partial(_joined, session, command)
     if not session.gateway.hooks.defines("on_subscribe"):
         _require_hook(options.subscribe, None)
         if session.gateway.hub.join_at_once(session, room, options, reply):
             return None
-    return _subscribe(session, room, options, reply)
+    return _subscribe(session, command, options, reply)
 
 
-async def _subscribe(session: "Session", room: str, options: Namespace, reply: Callable[[Position], None]) -> None:
-    gateway = session.gateway
+async def _subscribe(session: "Session", command: Subscribe, options: Namespace, reply: Reply) -> None:
+    gateway, room = session.gateway, command.room
     _require_hook(options.subscribe, await gateway.hooks.subscribe(session, room))
-    await gateway.hub.join(session, room, options, reply)
+    since = None if command.since is None else Position(command.since.epoch, command.since.offset)
+    await gateway.hub.join(session, room, options, reply, since)
 
 
-def _joined(session: "Session", command: Subscribe, position: Position) -> None:
-    session.ok(command.id, room=command.room, epoch=position.epoch, offset=position.offset)
+def _joined(session: "Session", command: Subscribe, position: Position, recovered: bool | None) -> None:
+    told = UNSET if recovered is None else recovered
+    session.ok(command.id, room=command.room, epoch=position.epoch, offset=position.offset, recovered=told)
 
 
 def unsubscribe(session: "Session", command: Unsubscribe) -> None:

@@ -29,7 +29,8 @@ class Auth(Command, tag="auth", kw_only=True):
 
 
 class Subscribe(Command, tag="subscribe", kw_only=True):
-    """Joins a room; with `since` the publications after that position come in the reply."""
+    """Joins a room. With `since` the reply says whether it `recovered`: then all publications after that position
+    follow, each once; else some are lost to this client, and `offset` is where it begins."""
 
     room: RoomName
     since: Since | None = None
@@ -126,6 +127,7 @@ class Ok(Event, tag="ok", kw_only=True):
     offset: int | UnsetType = UNSET
     data: Raw | UnsetType = UNSET
     publications: list[PastPublication] | UnsetType = UNSET
+    recovered: bool | UnsetType = UNSET
 
 
 class Error(Event, tag="error", kw_only=True):
