@@ -68,6 +68,7 @@ class TestPages:
             assert await offsets(peer, reverse=True, limit=2) == [7, 6]
             assert await offsets(peer, since=since) == [6, 7]
             assert await offsets(peer, since=since, limit=1) == [6]
+            assert await offsets(peer, since=since, limit=0) == []
             assert await offsets(peer, since=since, reverse=True) == [4, 3]
             assert await offsets(peer, since=since | {"offset": 7}) == []
 
