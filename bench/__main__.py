@@ -31,7 +31,9 @@ QUICK = ("fan_out", "coalescing", "saturation", "idle", "handshake", "inbound", 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench", description="Carillon beside a floor and its peers.")
     parser.add_argument("--quick", action="store_true", help="the main figures, in under three minutes")
-    parser.add_argument("--only", default="", metavar="PHASES", help=f"of {','.join(PHASES)}")
+    parser.add_argument(
+        "--only", default="", metavar="PHASES", help=f"only some, beside the results that are there: {','.join(PHASES)}"
+    )
     parser.add_argument("--results", type=Path, default=report.RESULTS, help="folder of what is written")
     asked = parser.parse_args()
     names = asked.only.split(",") if asked.only else list(QUICK if asked.quick else PHASES)
@@ -46,7 +48,7 @@ def main() -> int:
     except (LoadFailed, LocalError) as error:
         print(error, file=sys.stderr)
         return 1
-    report.write(bench, asked.results)
+    report.write(bench, asked.results, beside=bool(asked.only))
     return 0
 
 

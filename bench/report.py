@@ -4,8 +4,9 @@ import json
 import os
 import platform
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from bench import targets
 from bench.measure import Bench, Result
@@ -37,7 +38,7 @@ def machine() -> dict[str, str]:
         "cores": str(os.cpu_count()),
         "kernel": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
-        "date": time.strftime("%Y-%m-%d"),
+        "time": time.strftime("%Y-%m-%d %H:%M"),
     }
 
 
@@ -48,17 +49,24 @@ def _cpu_model() -> str:
     return platform.machine()
 
 
-def write(bench: Bench, folder: Path) -> None:
-    """Writes `latest.json`, `latest.md` and the plots into a folder."""
+def write(bench: Bench, folder: Path, *, beside: bool) -> None:
+    """Writes `latest.json`, `latest.md` and the plots into a folder.
+
+    `beside`: only some phases were measured; those of the former run that were not stay as they are."""
     folder.mkdir(parents=True, exist_ok=True)
-    found = {
-        "machine": machine(),
-        "quick": bench.quick,
-        "repetitions": bench.repetitions,
-        "results": [result.as_json() for result in bench.results],
-    }
-    (folder / "latest.json").write_text(json.dumps(found, indent=1) + "\n")
-    (folder / "latest.md").write_text("\n".join(_markdown(bench)) + "\n")
+    file = folder / "latest.json"
+    phases = list(dict.fromkeys(result.phase for result in bench.results))
+    runs = [{**machine(), "quick": bench.quick, "repetitions": bench.repetitions, "phases": phases}]
+    if beside and file.exists():
+        former = json.loads(file.read_text())
+        bench.results[:0] = [Result(**result) for result in former["results"] if result["phase"] not in phases]
+        bench.results.sort(key=lambda result: list(TITLES).index(result.phase))
+        for run in former["runs"]:
+            run["phases"] = [phase for phase in run["phases"] if phase not in phases]
+        runs = [run for run in former["runs"] if run["phases"]] + runs
+    found = {"runs": runs, "results": [result.as_json() for result in bench.results]}
+    file.write_text(json.dumps(found, indent=1) + "\n")
+    (folder / "latest.md").write_text("\n".join(_markdown(bench, runs)) + "\n")
     for name, phase, parameter, title in (
         ("members", "fan-out", "members", "CPU time per delivery by members"),
         ("rooms", "rooms", "rooms", "CPU time per delivery by rooms on the node"),
@@ -76,10 +84,12 @@ def _series(results: Sequence[Result], phase: str, parameter: str) -> dict[str, 
     return series
 
 
-def _markdown(bench: Bench) -> Iterator[str]:
-    told = machine()
-    yield f"{told['cpu']}, {told['cores']} cores, {told['kernel']}, Python {told['python']}; {told['date']}."
-    yield f"Medians of {bench.repetitions} repetitions in turn; ratios within a repetition."
+def _markdown(bench: Bench, runs: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    yield "Medians of the repetitions, which all servers of a phase take in turn; ratios within a repetition."
+    for run in runs:
+        where = f"{run['cpu']}, {run['cores']} cores, {run['kernel']}, Python {run['python']}"
+        what = "all phases" if len(runs) == 1 else ", ".join(run["phases"])
+        yield f"{run['time']}, {where}, {run['repetitions']} repetitions: {what}."
     yield from ("", "### Targets", "", *targets.table(bench))
     for phase in dict.fromkeys(result.phase for result in bench.results):
         yield from ("", f"### {TITLES[phase]}", "")
