@@ -81,7 +81,7 @@ def publish_all(stack: Stack, midway: Callable[[], object]) -> None:
             answer = stack.post("/api/publish", {"room": ROOM, "data": number, "idempotency_key": f"k{number}"})
             if answer.status_code == 200:
                 break
-            assert answer.status_code == 503, answer.text
+            assert answer.status_code in (502, 503), answer.text  # 502: by Nginx, the worker that had it is dead
         else:
             raise AssertionError("the broker is away for too long")
 
