@@ -15,7 +15,7 @@ from websockets.sync.client import connect as connect_now
 
 from tests.support.client import Client, close_all, open_all
 from tests.support.hosted import Pod, eventually
-from tests.support.stack import Stack, StackFactory
+from tests.support.stack import API_KEY, Stack, StackFactory
 from tests.support.waiting import until
 
 CLIENTS = 300
@@ -125,6 +125,18 @@ def test_without_connections_a_pod_ends_at_once(hosted: Callable[..., Pod]) -> N
     assert seconds < 2
     (drained,) = [line["seconds"] for line in lines if line["event"] == "drain is over"]
     assert drained < 0.1
+
+
+def test_the_api_ends_the_pod_by_its_master(hosted: Callable[..., Pod]) -> None:
+    """N1: there is one trigger, and all workers drain."""
+    with hosted(WEB_CONCURRENCY="2", CARILLON_REDIS_URL="redis://127.0.0.1:1", CARILLON_API_KEYS=API_KEY) as pod:
+        eventually(lambda: pod.get("/startupz")[0] == 200, within=20)
+        url = f"http://127.0.0.1:{pod.port}/api/drain"
+        assert httpx.post(url, trust_env=False).status_code == 401
+        assert httpx.post(url, headers={"X-API-Key": API_KEY}, trust_env=False).status_code == 200
+        out, _ = pod.process.communicate(timeout=5)
+        assert pod.process.returncode == 0
+        assert out.count("drain begins") == 2
 
 
 def test_during_the_delay_a_pod_is_unready_and_still_takes_connections(hosted: Callable[..., Pod]) -> None:
