@@ -68,13 +68,13 @@ async def test_a_draining_pod_sends_its_clients_away_evenly_and_each_moves_once(
     await it_still_answers_503(stack, below=len(moving))
     await until(lambda: not stack.pod_running(1), "the pod ends")
     took = asyncio.get_running_loop().time() - began
-    assert took < DRAIN + 0.5, "the last one has closed before the deadline"
+    assert took < DRAIN + 0.5
 
-    await until(lambda: len(moves) == len(moving), "the last one is back")
+    await until(lambda: len(moves) == len(moving) or any(task.done() for task in following), "the last one is back")
     for task in following:
         task.cancel()
         with suppress(asyncio.CancelledError):
-            await task
+            await task  # raises what has kept it from coming back
     assert {move.client for move in moves} == set(moving), "each moved once, and nobody else"
     assert on_pod(clients, 2) == clients
     assert {move.code for move in moves} == {3001}
@@ -85,6 +85,7 @@ async def test_a_draining_pod_sends_its_clients_away_evenly_and_each_moves_once(
     assert max(move.back - move.closed for move in moves) < 1
 
     closes = [move.closed for move in moves]
+    assert max(closes) - began < DRAIN - 0.5, "well before the deadline"
     planned = len(moving) / WINDOWS
     windows = per_window(closes, min(closes))
     assert all(planned / 2 < count < planned * 2 for count in windows), windows
@@ -127,27 +128,19 @@ def test_without_connections_a_pod_ends_at_once(hosted: Callable[..., Pod]) -> N
     assert drained < 0.1
 
 
-def test_the_api_ends_the_pod_by_its_master(hosted: Callable[..., Pod]) -> None:
-    """N1: there is one trigger, and all workers drain."""
-    with hosted(WEB_CONCURRENCY="2", CARILLON_REDIS_URL="redis://127.0.0.1:1", CARILLON_API_KEYS=API_KEY) as pod:
-        eventually(lambda: pod.get("/startupz")[0] == 200, within=20)
+def test_during_the_delay_a_pod_is_unready_and_still_takes_connections(hosted: Callable[..., Pod]) -> None:
+    """Here the API ends it, by the one trigger there is (N1)."""
+    with hosted(CARILLON_DRAIN_DELAY="1", CARILLON_API_KEYS=API_KEY) as pod:
+        pod.ready()
         url = f"http://127.0.0.1:{pod.port}/api/drain"
         assert httpx.post(url, trust_env=False).status_code == 401
-        assert httpx.post(url, headers={"X-API-Key": API_KEY}, trust_env=False).status_code == 200
-        out, _ = pod.process.communicate(timeout=5)
-        assert pod.process.returncode == 0
-        assert out.count("drain begins") == 2
-
-
-def test_during_the_delay_a_pod_is_unready_and_still_takes_connections(hosted: Callable[..., Pod]) -> None:
-    with hosted(CARILLON_DRAIN_DELAY="1") as pod:
-        pod.ready()
         began = time.monotonic()
-        pod.process.send_signal(SIGTERM)
+        assert httpx.post(url, headers={"X-API-Key": API_KEY}, trust_env=False).status_code == 200
         eventually(lambda: pod.get("/readyz")[0] == 503)
         with connect_now(f"ws://127.0.0.1:{pod.port}/ws", proxy=None) as client:
             assert '"welcome"' in client.recv(timeout=2)
             assert '"goodbye"' in client.recv(timeout=5)
             assert time.monotonic() - began > 1
         pod.process.communicate(timeout=5)
+        assert pod.process.returncode == 0, "the master itself has ended"
         assert time.monotonic() - began < 4

@@ -31,11 +31,11 @@ async def test_everybody_is_told_once_each_at_a_moment_of_its_own_in_any_order()
             hangs_up(await node.connect(), lambda peer: told.append((peer, node.gateway.now()))) for _ in range(40)
         ]
         began = node.gateway.now()
-        await node.gateway.drain(0.8)
+        await node.gateway.drain(1.2)
         assert len(node.gateway.registry) == 0
     assert [goodbyes(peer) for peer in peers] == [1] * 40
     assert len({at for _, at in told}) > 5
-    assert told[-1][1] - began > 0.5, "over three quarters of the time, the last one is for what is unsent (O3)"
+    assert told[-1][1] - began > 0.8, "over three quarters of the time, the last one is for what is unsent (O3)"
     assert [peer for peer, _ in told] != peers
 
 
