@@ -13,14 +13,16 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect as connect_now
 
+from app.gateway.drain import HEAD_START
 from tests.support.client import Client, close_all, open_all
 from tests.support.hosted import Pod, eventually
 from tests.support.stack import API_KEY, Stack, StackFactory
 from tests.support.waiting import until
 
 CLIENTS = 300
-DRAIN = 4  # seconds; the closes take three quarters of it, as the last one is for what is unsent (O3)
-WINDOWS = 6  # of half a second
+DRAIN = 4  # seconds
+CLOSES = 0.75 * DRAIN - HEAD_START  # of them; the last quarter is for what is unsent (O3)
+WINDOWS = 6  # of about half a second
 
 
 @dataclass
@@ -44,7 +46,7 @@ async def follow(client: Client, moves: list[Move]) -> None:
 
 
 def per_window(moments: Sequence[float], began: float) -> list[int]:
-    width = 0.75 * DRAIN / WINDOWS
+    width = CLOSES / WINDOWS
     return [sum(width * number <= at - began < width * (number + 1) for at in moments) for number in range(WINDOWS)]
 
 
@@ -70,12 +72,13 @@ async def test_a_draining_pod_sends_its_clients_away_evenly_and_each_moves_once(
     took = asyncio.get_running_loop().time() - began
     assert took < DRAIN + 0.5
 
-    await until(lambda: len(moves) == len(moving) or any(task.done() for task in following), "the last one is back")
+    await until(lambda: len(moves) >= len(moving) or any(task.done() for task in following), "the last one is back")
     for task in following:
         task.cancel()
         with suppress(asyncio.CancelledError):
             await task  # raises what has kept it from coming back
-    assert {move.client for move in moves} == set(moving), "each moved once, and nobody else"
+    assert len(moves) == len(moving), "nobody moved twice"
+    assert {move.client for move in moves} == set(moving), "nobody else"
     assert on_pod(clients, 2) == clients
     assert {move.code for move in moves} == {3001}
     for client in moving:
