@@ -302,8 +302,34 @@ class Settings(BaseSettings):
     )
 
     # Life of a node
+    drain_delay: float = option(
+        0,
+        "After SIGTERM: how long a pod that already answers unready still takes connections, so that load balancers "
+        "which go by readiness notice. Not needed behind the Nginx of this kit, which goes by 503.",
+        unit="seconds",
+        zero="the drain begins at once",
+    )
     drain_timeout: float = option(
-        10, "At SIGTERM: how long sessions may take to receive `goodbye` and close.", unit="seconds"
+        10,
+        "Then: how long the drain may take. The `goodbye`s are spread evenly over it, but for its last 2 seconds (of "
+        "less than 8: its last quarter), which are for what is still unsent (N6).",
+        unit="seconds",
+        zero="all at once",
+    )
+    drain_rate: float = option(
+        100,
+        "Closes per second and node that a drain does not fall below, so that few sessions do not take all of "
+        "`drain_timeout`. More of them go faster.",
+        unit="1/second",
+        zero="always all of `drain_timeout`",
+    )
+    termination_grace: float = option(
+        0,
+        "What the supervisor grants from SIGTERM to SIGKILL: Kubernetes' `terminationGracePeriodSeconds` less what "
+        "`preStop` takes, systemd's `TimeoutStopSec`. Too little for the drain is refused at start: it must be "
+        "`drain_delay` + `drain_timeout` + 6 or more (N5).",
+        unit="seconds",
+        zero="not known, not checked",
     )
     max_loop_lag: float = option(1, "Event loop lag above which a node is not ready.", unit="seconds", gt=0)
     head_timeout: float = option(
@@ -425,14 +451,3 @@ def load(**overrides: Any) -> Settings:
         return Settings(**(secret_files(os.environ) | overrides))
     except ValidationError as error:
         raise SettingsError(explain(error, os.environ)) from None
-
-
-def check_hosting(settings: Settings, workers: int) -> None:
-    """Raises SettingsError where these settings cannot work in a pod of so many workers. Called in the master (N2)."""
-    if workers < 1:
-        raise SettingsError(f"WEB_CONCURRENCY: {workers} workers serve nobody")
-    if workers > 1 and settings.broker_url.startswith("memory://"):
-        raise SettingsError(
-            f"CARILLON_REDIS_URL: memory:// reaches one process only, and this pod has {workers} workers: "
-            "name a Redis, or set WEB_CONCURRENCY=1"
-        )

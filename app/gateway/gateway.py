@@ -19,6 +19,7 @@ from app.codes import CommandError, Disconnect
 from app.gateway.admission import Admission
 from app.gateway.census import Census
 from app.gateway.control import Control
+from app.gateway.drain import drain
 from app.gateway.hook_calls import HookCalls
 from app.gateway.hub import Hub
 from app.gateway.naming import options_of
@@ -100,18 +101,10 @@ class Gateway:
         await self.broker.stop()
 
     async def drain(self, timeout: float) -> None:
-        """Takes nobody new, says `goodbye` to all, and waits `timeout` seconds at most until they are gone, with
-        their `on_disconnect` (H3)."""
+        """Takes nobody new, says `goodbye` to all, at a pace (N6), and waits `timeout` seconds at most until they are
+        gone, with their `on_disconnect` (H3)."""
         self.draining = True
-        deadline = self.now() + timeout
-        for number, session in enumerate(tuple(self.registry.by_id.values())):
-            session.end(codes.SHUTDOWN)
-            if number % 100 == 99:
-                await asyncio.sleep(0)
-        while (len(self.registry) or self._farewells) and self.now() < deadline:
-            metrics.DRAIN_REMAINING.set(len(self.registry))
-            await asyncio.sleep(0.02)
-        metrics.DRAIN_REMAINING.set(len(self.registry))
+        await drain(self.registry, self._farewells, timeout, self.settings.drain_rate)
 
     def now(self) -> float:
         """The event loop's clock, in seconds."""

@@ -21,6 +21,7 @@ from app.http.api_keys import require_api_key
 from app.http.body import Call, read
 from app.http.errors import Failure, Problem
 from app.http.openapi import request_body, response
+from app.server.pod import Slot
 from app.wire.plain import JSON
 
 Takes = TypeVar("Takes", bound=Call)
@@ -205,3 +206,18 @@ async def rooms(request: Request) -> Response:
     counts, nodes = await _gateway(request).rooms()
     largest = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     return _answer(types.RoomList([types.RoomCount(room, members) for room, members in largest], nodes))
+
+
+@router.post(
+    "/drain",
+    summary="End this pod",
+    response_class=Response,
+    responses={200: response(types.Done, "It has begun"), **{status: _FAILURES[status] for status in (401, 403, 404)}},
+)
+async def drain(request: Request) -> Response:
+    """What SIGTERM to its gunicorn master does: all of its workers drain, and the pod ends. To be called at the pod
+    itself, on its internal port: Nginx sends it to any."""
+    slot: Slot = request.app.state.slot
+    if not slot.pod.end():
+        raise CommandError(codes.NOT_AVAILABLE, "this process has no gunicorn master")
+    return _answer(types.Done())

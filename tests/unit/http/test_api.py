@@ -212,3 +212,7 @@ async def test_requests_are_counted_by_route_never_by_path(api: httpx.AsyncClien
     text = (await api.get("/metrics")).text
     assert 'carillon_http_requests_total{route="/api/publish",status="400"}' in text
     assert "secret-of-a-client" not in text
+
+
+async def test_without_a_gunicorn_master_nothing_is_ended(api: httpx.AsyncClient) -> None:
+    assert code((await api.post("/api/drain")).json()) == 108

@@ -42,5 +42,9 @@ def test_rooms_is_answered_as_documented(schema: schemathesis.BaseSchema) -> Non
     schema["/api/rooms"]["GET"].Case().call_and_validate(headers={"X-API-Key": KEY})
 
 
+def test_drain_is_answered_as_documented(schema: schemathesis.BaseSchema) -> None:
+    schema["/api/drain"]["POST"].Case().call_and_validate(headers={"X-API-Key": KEY})
+
+
 def test_the_document_names_every_call(schema: schemathesis.BaseSchema) -> None:
-    assert {f"/api/{call}" for call in (*CALLS, "rooms")} <= set(schema.raw_schema["paths"])
+    assert {f"/api/{call}" for call in (*CALLS, "drain", "rooms")} <= set(schema.raw_schema["paths"])
