@@ -21,5 +21,7 @@ class Script:
 PUBLISH = Script("epoch", "publish")
 POSITION = Script("epoch", "position")
 ADMIT = Script("admit")
+ATTEND = Script("attendance", "attend")
+PRESENT = Script("attendance", "present")
 
-SOURCES = {script.sha: script.source for script in (PUBLISH, POSITION, ADMIT)}
+SOURCES = {script.sha: script.source for script in (PUBLISH, POSITION, ADMIT, ATTEND, PRESENT)}

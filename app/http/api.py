@@ -169,10 +169,11 @@ def _noted(gateway: Gateway, error: CommandError) -> Problem:
     return Problem.of(error)
 
 
-@_route("/presence", types.Presence, types.Done, "Who is in a room (not available yet)")
-async def presence(gateway: Gateway, wanted: types.Presence) -> types.Done:
-    options_of(wanted.room, gateway.settings)
-    raise CommandError(codes.NOT_AVAILABLE, "presence is not available yet")
+@_route("/presence", types.Presence, types.Present, "Who is in a room")
+async def presence(gateway: Gateway, wanted: types.Presence) -> types.Present:
+    present = await gateway.presence(wanted.room, wanted.limit)
+    members = [types.Member(member.user, member.session) for member in present.members]
+    return types.Present(present.sessions, present.users, members)
 
 
 @_route("/history", types.History, types.Done, "A room's publications (not available yet)")
