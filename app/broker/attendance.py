@@ -40,12 +40,6 @@ class Attendance:
                 del self._sessions[user]
                 self._note("left", user, presence, due)
 
-    def refresh(self, presence: Presence, now: float, *, staying: bool) -> bool:
-        """The node lives. Whether it was known to."""
-        known = self._until > 0
-        self._until = now + presence.ttl if staying else 0.0
-        return known
-
     def all_but(self, came: Sequence[Member]) -> set[str]:
         return self._members.keys() - {member.session for member in came}
 
@@ -56,15 +50,16 @@ class Attendance:
             told.setdefault(self._news.pop(user)[0], []).append(user)
         return b"1" + msgspec.json.encode(told) if told else None
 
-    def attended(self, presence: Presence, known: bool, now: float) -> Attended:
+    def attended(self, presence: Presence, now: float) -> Attended:
+        """The answer to a node that lives."""
+        self._until = now + presence.ttl
         due = min((due for _, due in self._news.values()), default=None)
-        return Attended(known, None if due is None else due - now if due > now else presence.batch)
+        return Attended(len(self._members), None if due is None else due - now if due > now else presence.batch)
 
     def present(self, presence: Presence, now: float, limit: int) -> Present:
         """A node that has not said anything for long takes its members with it."""
         if self._until <= now:
             self.leave(presence, now, tuple(self._members))
-            self._until = 0.0
         members = [Member(user, session) for session, user in list(self._members.items())[:limit]]
         return Present(len(self._members), len(self._sessions), members)
 

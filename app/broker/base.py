@@ -54,10 +54,11 @@ class Presence:
 
 @dataclass(frozen=True, slots=True)
 class Attended:
-    """`known`: the node's members were still known from before. `news_in`: seconds until there is something to tell to
-    the room, for which `attend` must be called again; None: nothing."""
+    """`sessions`: how many of this node's are known to be in the room now; where that is wrong, it says the whole.
 
-    known: bool
+    `news_in`: seconds until there is something to tell to the room; then `attend` is called again. None: nothing."""
+
+    sessions: int
     news_in: float | None
 
 
@@ -181,15 +182,14 @@ class Broker(ABC):
         came: Sequence[Member] = (),
         went: Sequence[str] = (),
         whole: bool = False,
-        staying: bool = True,
     ) -> Attended:
         """Says which of this node's sessions came into a room and went out, in one atomic step; with neither, that the
         others are still there: due before `presence.ttl` is over, else they count as gone (A1).
 
-        `whole`: those who came are all, whatever was said before. `staying`: some of this node's are in the room.
-        What is due is told to the room, by whichever node asks first: `Sink.presence_changed` gets a format version
-        and JSON, `{"joined": [user, ...], "left": [...]}`. A user joins with the first session and leaves with the
-        last; who is back within `leave_delay` did neither. Raises BrokerUnavailable.
+        `whole`: those who came are all, whatever was said before. What is due is told to the room, by whichever node
+        asks first: `Sink.presence_changed` gets a format version (P6) and JSON, `{"joined": [user], "left": [user]}`.
+        A user joins with the first session and leaves with the last; who is back within `leave_delay` did neither.
+        Raises BrokerUnavailable.
 
         The caller serialises these calls for one room."""
 

@@ -144,11 +144,9 @@ class MemoryBroker(Broker):
         came: Sequence[Member] = (),
         went: Sequence[str] = (),
         whole: bool = False,
-        staying: bool = True,
     ) -> Attended:
         now = asyncio.get_running_loop().time()
         attendance = self._attendances.setdefault(room, Attendance())
-        known = attendance.refresh(presence, now, staying=staying)
         attendance.enter(presence, now, came)
         attendance.leave(presence, now + (presence.leave_delay or 0), attendance.all_but(came) if whole else went)
         news = attendance.take_news(now)
@@ -156,7 +154,7 @@ class MemoryBroker(Broker):
             self._loop.call_soon(self._sink.presence_changed, room, news)
         if attendance.empty:
             del self._attendances[room]
-        return attendance.attended(presence, known, now)
+        return attendance.attended(presence, now)
 
     async def present(self, room: str, presence: Presence, limit: int) -> Present:
         now = asyncio.get_running_loop().time()

@@ -270,16 +270,14 @@ class RedisBroker(Broker):
         came: Sequence[Member] = (),
         went: Sequence[str] = (),
         whole: bool = False,
-        staying: bool = True,
     ) -> Attended:
         channel = self._channel(room)
-        known, news_in = await self._run(
+        sessions, news_in = await self._run(
             ATTEND,
             _presence_keys(channel),
             *_news_times(presence),
             self._nonce,
             _ms(presence.ttl),
-            int(staying),
             int(whole),
             self._verbs.publish,
             channel,
@@ -287,7 +285,7 @@ class RedisBroker(Broker):
             *(argument for member in came for argument in (member.session, member.user)),
             *went,
         )
-        return Attended(bool(known), None if news_in < 0 else news_in / 1000)
+        return Attended(sessions, None if news_in < 0 else news_in / 1000)
 
     async def present(self, room: str, presence: Presence, limit: int) -> Present:
         keys = _presence_keys(self._channel(room))
@@ -323,7 +321,7 @@ def _news_times(presence: Presence) -> tuple[int, int]:
 
 
 def _presence_keys(channel: bytes) -> tuple[bytes, ...]:
-    return tuple(channel + b":presence:" + kind for kind in (b"members", b"users", b"nodes", b"news"))
+    return tuple(channel + b":presence:" + kind for kind in (b"members", b"users", b"nodes", b"counts", b"news"))
 
 
 def _position(result: bytes) -> Position:

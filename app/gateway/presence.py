@@ -102,7 +102,7 @@ class Presence:
         changed, room.changed = room.changed, set()
         whole, room.whole = room.whole, False
         came = room.members if whole else changed & room.members.keys()
-        told = False
+        expected, told = len(room.members), False
         try:
             answer = await self._broker.attend(
                 name,
@@ -110,14 +110,13 @@ class Presence:
                 came=[Member(room.members[session], session) for session in came],
                 went=[] if whole else [session for session in changed if session not in room.members],
                 whole=whole,
-                staying=bool(room.members),
             )
         except BrokerUnavailable as error:
             room.whole = True  # with the next change or refresh
             log.warning("presence.not_told", reason=error.reason)
         else:
             told = True
-            room.whole = bool(room.members) and not (whole or answer.known)
+            room.whole = not whole and answer.sessions != expected  # the broker has lost some, or kept some
             self._wait_for_news(name, room, answer.news_in)
         finally:
             room.telling = None

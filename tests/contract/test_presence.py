@@ -10,6 +10,7 @@ import pytest
 from app.broker.base import Attended, Broker, Member, Presence, Present
 from app.settings import Settings
 from tests.support.brokers import Recorder, hearing, settings_for, until_answered
+from tests.support.valkey import Server
 from tests.support.waiting import until
 
 Pair = tuple[Broker, Recorder]
@@ -107,11 +108,11 @@ async def test_a_node_that_was_away_for_long_learns_it(pair: Pair) -> None:
     """A1: and writes its entries again."""
     broker, _ = pair
     short = replace(QUIET, ttl=0.1)
-    assert not (await broker.attend("room", QUIET, came=[ANN])).known
-    assert (await broker.attend("room", QUIET, came=[BOB])).known
+    assert (await broker.attend("room", QUIET, came=[ANN])).sessions == 1
+    assert (await broker.attend("room", QUIET, came=[BOB])).sessions == 2
     await broker.attend("room", short)
     await until_gone(broker, "room", short)
-    assert await broker.attend("room", QUIET) == Attended(known=False, news_in=None)
+    assert await broker.attend("room", QUIET) == Attended(sessions=0, news_in=None)
     await broker.attend("room", QUIET, came=[ANN, BOB], whole=True)
     assert found(await broker.present("room", QUIET, 10)) == (2, 2, {"s1", "s3"})
 
@@ -122,7 +123,7 @@ async def test_the_whole_takes_the_place_of_what_was_said(pair: Pair) -> None:
     await broker.attend("room", QUIET, came=[ANN, BOB])
     await broker.attend("room", QUIET, came=[ANN_AGAIN, BOB], whole=True)
     assert found(await broker.present("room", QUIET, 10)) == (2, 2, {"s2", "s3"})
-    await broker.attend("room", QUIET, whole=True, staying=False)
+    await broker.attend("room", QUIET, whole=True)
     assert found(await broker.present("room", QUIET, 10)) == (0, 0, set())
 
 
@@ -166,6 +167,39 @@ class TestNews:
         assert (await broker.attend("room", QUIET, came=[ANN])).news_in is None
         assert (await broker.attend("room", QUIET, went=["s1"])).news_in is None
         assert sink.presence == []
+
+
+class TestWhatIsWritten:
+    @pytest.fixture
+    def settings(self, valkey: Server) -> Settings:
+        return settings_for(valkey.url)
+
+    async def test_every_key_ends_by_itself(self, pair: Pair, valkey: Server, settings: Settings) -> None:
+        """Invariant 2: whichever nodes die."""
+        broker, _ = pair
+        patient = replace(TOLD, ttl=20, leave_delay=30)
+        await broker.attend("room", patient, came=[ANN, BOB])
+        await broker.attend("room", patient, went=["s3"])
+        keys = valkey.do("KEYS", f"{settings.key_prefix}{{room}}:*")
+        kinds = {key.decode().removeprefix(settings.key_prefix) for key in keys}
+        assert kinds == {f"{{room}}:presence:{kind}" for kind in ("members", "users", "nodes", "counts", "news")}
+        for key in keys:
+            assert 50 < valkey.do("PTTL", key) / 1000 <= 60, "the news must outlive their delay"
+
+    async def test_nothing_is_left_when_all_have_gone(self, pair: Pair, valkey: Server, settings: Settings) -> None:
+        broker, _ = pair
+        await broker.attend("room", QUIET, came=[ANN, ANN_AGAIN, BOB])
+        await broker.attend("room", QUIET, went=["s1", "s2", "s3"])
+        assert valkey.do("KEYS", f"{settings.key_prefix}{{room}}:*") == []
+
+    async def test_a_count_that_was_lost_is_set_right(self, pair: Pair, valkey: Server, settings: Settings) -> None:
+        """By a server that evicts keys, or a hand."""
+        broker, _ = pair
+        await broker.attend("room", QUIET, came=[ANN, BOB])
+        valkey.do("DEL", f"{settings.key_prefix}{{room}}:presence:counts")
+        assert (await broker.attend("room", QUIET)).sessions == 0
+        assert (await broker.attend("room", QUIET, came=[ANN, BOB], whole=True)).sessions == 2
+        assert (await broker.attend("room", QUIET)).sessions == 2
 
 
 class TestBetweenNodes:

@@ -1,5 +1,6 @@
 -- Head of the scripts about who is in a room (A1). KEYS: 1 members (hash session -> node:user), 2 users (hash
--- user -> sessions), 3 nodes (sorted set node -> expiry ms), 4 news (sorted set "j" or "l" and user -> due ms).
+-- user -> sessions), 3 nodes (sorted set node -> expiry ms), 4 counts (hash node -> sessions), 5 news (sorted set
+-- "j" or "l" and user -> due ms).
 -- ARGV: 1 ms that a leave waits before it is told, -1: joins and leaves are not told, 2 ms of which the news are told
 -- together.
 local time = redis.call('TIME')
@@ -9,16 +10,32 @@ local batch = tonumber(ARGV[2])
 
 -- A change that takes back one that nobody was told of yet is no news at all. Due times are multiples of the batch.
 local function note(news, opposite, user, wait)
-  if patience >= 0 and redis.call('ZREM', KEYS[4], opposite .. user) == 0 then
-    redis.call('ZADD', KEYS[4], math.ceil((now + wait) / batch) * batch, news .. user)
+  if patience >= 0 and redis.call('ZREM', KEYS[5], opposite .. user) == 0 then
+    redis.call('ZADD', KEYS[5], math.ceil((now + wait) / batch) * batch, news .. user)
   end
 end
 
-local function enter(session, node, user)
-  if redis.call('HSET', KEYS[1], session, node .. ':' .. user) == 1
-    and redis.call('HINCRBY', KEYS[2], user, 1) == 1 then
-    note('j', 'l', user, 0)
+-- Answers how many there are now.
+local function count(key, field, difference)
+  local number = redis.call('HINCRBY', key, field, difference)
+  if number <= 0 then
+    redis.call('HDEL', key, field)
   end
+  return number
+end
+
+local function enter(session, node, user)
+  if redis.call('HSET', KEYS[1], session, node .. ':' .. user) == 1 then
+    count(KEYS[4], node, 1)
+    if count(KEYS[2], user, 1) == 1 then
+      note('j', 'l', user, 0)
+    end
+  end
+end
+
+local function node_and_user(member)
+  local colon = string.find(member, ':', 1, true)
+  return string.sub(member, 1, colon - 1), string.sub(member, colon + 1)
 end
 
 local function leave(session, wait)
@@ -26,10 +43,10 @@ local function leave(session, wait)
   if not member then
     return
   end
-  local user = string.sub(member, string.find(member, ':', 1, true) + 1)
+  local node, user = node_and_user(member)
   redis.call('HDEL', KEYS[1], session)
-  if redis.call('HINCRBY', KEYS[2], user, -1) <= 0 then
-    redis.call('HDEL', KEYS[2], user)
+  count(KEYS[4], node, -1)
+  if count(KEYS[2], user, -1) <= 0 then
     note('l', 'j', user, wait)
   end
 end
@@ -38,8 +55,7 @@ end
 local function clear(nodes, keep, wait)
   local members = redis.call('HGETALL', KEYS[1])
   for i = 1, #members, 2 do
-    local node = string.sub(members[i + 1], 1, string.find(members[i + 1], ':', 1, true) - 1)
-    if nodes[node] and not keep[members[i]] then
+    if nodes[node_and_user(members[i + 1])] and not keep[members[i]] then
       leave(members[i], wait)
     end
   end
