@@ -45,17 +45,19 @@ class TestAsking:
     async def test_what_was_commanded_before_is_seen(self) -> None:
         """Also where the broker is slow and other changes are on their way to it."""
         async with Node(namespaces=PRESENCE) as node:
-            attend = node.broker.attend
+            attend, answers = node.broker.attend, asyncio.Event()
 
-            async def slowly(*given: Any, **more: Any) -> Any:
-                await asyncio.sleep(0.01)
+            async def when_told(*given: Any, **more: Any) -> Any:
+                await answers.wait()
+                await asyncio.sleep(0.01)  # the way to the broker
                 return await attend(*given, **more)
 
-            node.broker.attend = slowly  # type: ignore[method-assign]
+            node.broker.attend = when_told  # type: ignore[method-assign]
             await node.connect("first", "chat:x")
             ann = await node.connect("ann")
             ann.send({"type": "subscribe", "room": "chat:x"})
             ann.send({"type": "presence", "room": "chat:x", "id": 1})
+            answers.set()
             assert (await ann.reply(1))["sessions"] == 2
 
     async def test_who_leaves_or_is_lost_is_gone(self) -> None:
