@@ -9,8 +9,8 @@ from tests.support.stack import Stack, StackFactory
 from tests.support.waiting import until
 
 ROOM = "hall:x"
-TTL = 2.0
 LEAVE_DELAY = 1.0
+TTL = 3.0  # two thirds of it are longer than the delay and a batch: a leave that is told, is told before the dead are
 NAMESPACE = "CARILLON_NAMESPACES__HALL__"
 
 
@@ -44,21 +44,15 @@ async def test_a_reconnect_is_silent_and_a_killed_worker_is_missed(make_stack: S
     await until(lambda: sorted(changes(watch, "joined")) == ["ann", "bob", "carl", "watch"], "all joined, once")
     assert (asked(stack)["sessions"], asked(stack)["users"]) == (5, 4)
 
-    # Carl comes back on the other pod; Dora leaves after him, and of her it is told.
     await carl.close()
     carl = await enter(stays, "carl")
-    dora = await enter(stays, "dora")
-    await until(lambda: "dora" in changes(watch, "joined"), "Dora has joined")
-    await dora.close()
-    await until(lambda: changes(watch, "left") == ["dora"], "Dora has left")
-    assert sorted(changes(watch, "joined")) == ["ann", "bob", "carl", "dora", "watch"]
-
     stack.kill_worker(pod=1)
     began = time.monotonic()
     assert users_of(await watch.ask("presence", room=ROOM)) == ["ann", "bob", "bob", "carl", "watch"]
     await until(lambda: "ann" in changes(watch, "left"), "Ann is missed")
     assert time.monotonic() - began < TTL + TTL / 3 + 2, "the time to live, one refresh, one batch"
-    assert changes(watch, "left") == ["dora", "ann"], "Bob is still there, on the other pod"
+    assert changes(watch, "left") == ["ann"], "Bob is still there, on the other pod, and Carl was back in time"
+    assert sorted(changes(watch, "joined")) == ["ann", "bob", "carl", "watch"]
     assert users_of(await watch.ask("presence", room=ROOM)) == ["bob", "carl", "watch"]
     await close_all([watch, ann, carl, *bobs])
 
