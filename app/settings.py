@@ -106,7 +106,8 @@ class Namespace(BaseModel):
         Access.TOKEN, "Which clients may publish: `nobody`, `public`, `token` (claim `publish`), `hook`."
     )
     echo: bool = option(False, "Whether a publisher that is in the room gets its own publications.")
-    presence: bool = option(False, "Whether `presence` may be asked.")
+    presence: bool = option(False, "Whether it is kept who is in a room, so that members may ask for `presence` (A1).")
+    join_leave: bool = option(False, "Whether members are told who came and who left; needs `presence`.")
     history_size: int = option(
         0, "Publications kept for each room.", unit="publications", zero="no history: at most once, no positions (P1)"
     )
@@ -142,6 +143,12 @@ class Namespace(BaseModel):
         0, "Publications per second and connection in this namespace.", unit="1/second", zero="no limit of its own"
     )
     publish_burst: int = option(10, "How many may come at once above `publish_rate`.", unit="publications", gt=0)
+
+    @model_validator(mode="after")
+    def _presence_is_kept(self) -> Self:
+        if self.join_leave and not self.presence:
+            raise ValueError("join_leave tells of changes in what presence keeps: set presence = true")
+        return self
 
     @model_validator(mode="after")
     def _losses_are_asked_for(self) -> Self:
@@ -245,6 +252,7 @@ class Settings(BaseSettings):
         262_144, "What waits for one slow client beyond its socket; above it the policy acts.", unit="bytes", gt=0
     )
     history_page: int = option(100, "Most publications in one `history` reply.", unit="publications", gt=0)
+    presence_page: int = option(100, "Most members named in one `presence` reply.", unit="sessions", gt=0)
     max_body_bytes: int = option(1_048_576, "Largest HTTP body of `/api`; above it 413.", unit="bytes", gt=0)
 
     # Connections
@@ -291,6 +299,19 @@ class Settings(BaseSettings):
     )
     unsubscribe_delay: float = option(
         5, "How long a node stays subscribed to a room after its last member left (R1).", unit="seconds"
+    )
+    presence_ttl: float = option(
+        30,
+        "How long the members of a node that died stay in `presence`; refreshed three times as often.",
+        unit="seconds",
+        gt=0,
+    )
+    presence_leave_delay: float = option(
+        5,
+        "Who is back within this time after their last session left a room was never away, as far as `join_leave` "
+        "tells.",
+        unit="seconds",
+        zero="a leave is told with the next batch",
     )
 
     # Hooks

@@ -30,7 +30,7 @@ REPLIES = {
     "subscribe": "`ok` with `room`, `epoch`, `offset`",
     "unsubscribe": "`ok` with `room`",
     "publish": '`ok` with `epoch`, `offset` (`""`, 0 in a room without history)',
-    "presence": "error 108 in this release",
+    "presence": "`ok` with `room`, `sessions` and `users` (how many), `members`",
     "history": "`ok` with `room`, `epoch`, `offset` (the newest), `publications`",
     "rpc": "`ok` with `data`",
     "ping": "`pong`",

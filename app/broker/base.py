@@ -43,6 +43,45 @@ class Page:
     cut: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One session in a room."""
+
+    user: str
+    session: str
+
+
+@dataclass(frozen=True, slots=True)
+class Presence:
+    """How a room keeps who is in it (A1): what a node says counts for `ttl` seconds.
+
+    A user's leave is told to the room after `leave_delay` seconds; None: joins and leaves are not told. What falls into
+    the same `batch` seconds is told together."""
+
+    ttl: float
+    leave_delay: float | None
+    batch: float
+
+
+@dataclass(frozen=True, slots=True)
+class Attended:
+    """`sessions`: how many of this node's are known to be in the room now; where that is wrong, it says the whole.
+
+    `news_in`: seconds until there is something to tell to the room; then `attend` is called again. None: nothing."""
+
+    sessions: int
+    news_in: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Present:
+    """Who is in a room, on all nodes: how many sessions and users, and some of them by name."""
+
+    sessions: int
+    users: int
+    members: list[Member]
+
+
 class BrokerUnavailable(CommandError):
     """The broker did not answer in time or refused; whether a publish took place is unknown (P4)."""
 
@@ -55,6 +94,9 @@ class Sink(Protocol):
 
     def publication(self, room: str, position: Position, envelope: bytes) -> None:
         """A publication in a room that this node is subscribed to. Position is NO_POSITION without history."""
+
+    def presence_changed(self, room: str, news: bytes) -> None:
+        """Users came into a room that this node is subscribed to, or left it: see `Broker.attend`."""
 
     def control(self, message: bytes) -> None:
         """A message from one node to all, its sender included."""
@@ -160,6 +202,30 @@ class Broker(ABC):
     @abstractmethod
     async def dismiss_user(self, user: str, session: str) -> None:
         """The session ended; never raises."""
+
+    @abstractmethod
+    async def attend(
+        self,
+        room: str,
+        presence: Presence,
+        *,
+        came: Sequence[Member] = (),
+        went: Sequence[str] = (),
+        whole: bool = False,
+    ) -> Attended:
+        """Says which of this node's sessions came into a room and went out, in one atomic step; with neither, that the
+        others are still there: due before `presence.ttl` is over, else they count as gone (A1).
+
+        `whole`: those who came are all, whatever was said before. What is due is told to the room, by whichever node
+        asks first: `Sink.presence_changed` gets a format version (P6) and JSON, `{"joined": [user], "left": [user]}`.
+        A user joins with the first session and leaves with the last; who is back within `leave_delay` did neither.
+        Raises BrokerUnavailable.
+
+        The caller serialises these calls for one room."""
+
+    @abstractmethod
+    async def present(self, room: str, presence: Presence, limit: int) -> Present:
+        """Who is in a room; at most `limit` of them by name. Raises BrokerUnavailable."""
 
     @property
     @abstractmethod

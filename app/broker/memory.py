@@ -3,10 +3,23 @@
 import asyncio
 import secrets
 from collections import OrderedDict, deque
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Generic, TypeVar
 
-from app.broker.base import NO_POSITION, USER_TTL, Broker, History, Page, Position, Sink
+from app.broker.attendance import Attendance
+from app.broker.base import (
+    NO_POSITION,
+    USER_TTL,
+    Attended,
+    Broker,
+    History,
+    Member,
+    Page,
+    Position,
+    Presence,
+    Present,
+    Sink,
+)
 from app.broker.stats import Stats
 from app.codes import BAD_REQUEST, CommandError
 from app.settings import Settings
@@ -51,6 +64,7 @@ class MemoryBroker(Broker):
         self._results: _Expiring[tuple[bytes, Position]] = _Expiring()
         self._kept: _Expiring[bytes] = _Expiring()
         self._users: dict[str, dict[str, float]] = {}
+        self._attendances: dict[str, Attendance] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
 
     async def start(self, sink: Sink) -> None:
@@ -146,6 +160,30 @@ class MemoryBroker(Broker):
         sessions.pop(session, None)
         if not sessions:
             self._users.pop(user, None)
+
+    async def attend(
+        self,
+        room: str,
+        presence: Presence,
+        *,
+        came: Sequence[Member] = (),
+        went: Sequence[str] = (),
+        whole: bool = False,
+    ) -> Attended:
+        now = asyncio.get_running_loop().time()
+        attendance = self._attendances.setdefault(room, Attendance())
+        attendance.enter(presence, now, came)
+        attendance.leave(presence, now + (presence.leave_delay or 0), attendance.all_but(came) if whole else went)
+        news = attendance.take_news(now)
+        if news is not None and room in self._rooms and self._loop is not None:
+            self._loop.call_soon(self._sink.presence_changed, room, news)
+        if attendance.empty:
+            del self._attendances[room]
+        return attendance.attended(presence, now)
+
+    async def present(self, room: str, presence: Presence, limit: int) -> Present:
+        now = asyncio.get_running_loop().time()
+        return self._attendances.get(room, Attendance()).present(presence, now, limit)
 
     @property
     def echo_age(self) -> float:

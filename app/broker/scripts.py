@@ -22,5 +22,7 @@ PUBLISH = Script("epoch", "publish")
 POSITION = Script("epoch", "position")
 READ = Script("epoch", "read")
 ADMIT = Script("admit")
+ATTEND = Script("attendance", "attend")
+PRESENT = Script("attendance", "present")
 
-SOURCES = {script.sha: script.source for script in (PUBLISH, POSITION, READ, ADMIT)}
+SOURCES = {script.sha: script.source for script in (PUBLISH, POSITION, READ, ADMIT, ATTEND, PRESENT)}

@@ -22,6 +22,7 @@ from app.wire.messages import (
     Auth,
     Command,
     History,
+    Member,
     Ping,
     Pong,
     Presence,
@@ -227,9 +228,18 @@ async def _publish(session: "Session", command: Publish, options: Namespace, dat
     session.ok(command.id, epoch=position.epoch, offset=position.offset)
 
 
-def presence(session: "Session", command: Presence) -> None:
-    _check_reading(session, command.room)
-    raise CommandError(codes.NOT_AVAILABLE, "presence is not available yet")
+def presence(session: "Session", command: Presence) -> Work:
+    session.authenticated()
+    options = options_of(command.room, session.gateway.settings)
+    if options.presence and command.room not in session.rooms:
+        raise CommandError(codes.PERMISSION_DENIED, "only members may ask who is in a room")
+    return _presence(session, command)
+
+
+async def _presence(session: "Session", command: Presence) -> None:
+    present = await session.gateway.presence(command.room, command.limit)
+    members = [Member(member.user, member.session) for member in present.members]
+    session.ok(command.id, room=command.room, sessions=present.sessions, users=present.users, members=members)
 
 
 def history(session: "Session", command: History) -> Work:

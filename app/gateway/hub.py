@@ -10,6 +10,7 @@ from app import native
 from app.broker.base import NO_POSITION, Broker, History, Position
 from app.gateway.delivery import Delivery
 from app.gateway.outbox import Entry
+from app.gateway.presence import Presence
 from app.gateway.registry import Registry
 from app.gateway.repair import Repairs
 from app.gateway.replay import Replay, SharedReads
@@ -18,7 +19,7 @@ from app.settings import Namespace, Settings, SlowConsumer
 from app.telemetry import logs
 from app.telemetry.counters import Counters
 from app.telemetry.logs import Limited
-from app.wire.messages import Insufficient
+from app.wire.messages import Event, Insufficient
 from app.wire.plain import FORMATS
 from app.wire.publication import UnknownVersion, unpack
 
@@ -37,9 +38,12 @@ REPLAY_TRIES = 3
 class Hub:
     """All rooms that have members on this node."""
 
-    def __init__(self, settings: Settings, broker: Broker, registry: Registry, counters: Counters) -> None:
+    def __init__(
+        self, settings: Settings, broker: Broker, registry: Registry, counters: Counters, presence: Presence
+    ) -> None:
         self._settings = settings
         self._broker = broker
+        self._presence = presence
         self._registry = registry
         self._counters = counters
         self.rooms: dict[str, Room] = {}
@@ -175,6 +179,8 @@ class Hub:
         room.members.add(session)
         room.dirty = True
         session.rooms[room.name] = room
+        if room.options.presence and session.claims is not None:
+            self._presence.joined(room.name, room.options, session.id, session.claims.user)
         for delivery in past:
             self._deliver_one(room, session, delivery)
         if room.top is not None and room.top.offset < top.offset:
@@ -192,6 +198,8 @@ class Hub:
         self.flush(room)
         room.discard(session)
         session.rooms.pop(room.name, None)
+        if room.options.presence:
+            self._presence.left(room.name, session.id)
         self._release_if_empty(room)
 
     def _release_if_empty(self, room: Room) -> None:
@@ -351,6 +359,20 @@ class Hub:
             room.owe(session, entry.missed)
         else:
             session.deliver(entry, room.options.slow_consumer)
+
+    def tell(self, name: str, event: Event) -> None:
+        """Sends every member a control message about the room: after all that was published before it (O3)."""
+        room = self.rooms.get(name)
+        if room is None:
+            return
+        self.flush(room)
+        if room.dirty:
+            room.rebuild()
+        frames = [format.frame(event) for format in FORMATS]
+        room.passing = [(writers, 0, len(writers), frames[format.index].wire) for format, _, writers in room.writers]
+        for session in room.others:
+            session.deliver(Entry(frames[session.format.index]), SlowConsumer.DISCONNECT)
+        self._write_some(room, self._settings.fanout_chunk)
 
     # -- what was missed
 

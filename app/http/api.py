@@ -15,7 +15,6 @@ from app.broker.base import Position
 from app.codes import CommandError
 from app.gateway.gateway import Gateway
 from app.gateway.history import past_publications, read_page
-from app.gateway.naming import options_of
 from app.http import api_types as types
 from app.http.api_keys import require_api_key
 from app.http.body import Call, read
@@ -174,10 +173,11 @@ def _noted(gateway: Gateway, error: CommandError) -> Problem:
     return Problem.of(error)
 
 
-@_route("/presence", types.Presence, types.Done, "Who is in a room (not available yet)")
-async def presence(gateway: Gateway, wanted: types.Presence) -> types.Done:
-    options_of(wanted.room, gateway.settings)
-    raise CommandError(codes.NOT_AVAILABLE, "presence is not available yet")
+@_route("/presence", types.Presence, types.Present, "Who is in a room")
+async def presence(gateway: Gateway, wanted: types.Presence) -> types.Present:
+    present = await gateway.presence(wanted.room, wanted.limit)
+    members = [types.Member(member.user, member.session) for member in present.members]
+    return types.Present(present.sessions, present.users, members)
 
 
 @_route("/history", types.History, types.HistoryPage, "A room's publications")

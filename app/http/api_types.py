@@ -80,9 +80,10 @@ class Batch(Call):
 
 
 class Presence(Call):
-    """Who is in a room."""
+    """Who is in a room: how many, and at most `limit` of them by name. Error 108 where the namespace keeps none."""
 
     room: RoomName
+    limit: Annotated[int, Meta(ge=0)] | None = None
 
 
 class Since(Struct, forbid_unknown_fields=True):
@@ -162,6 +163,21 @@ class Outcomes(Struct):
     results: list[Outcome]
 
 
+class Member(Struct):
+    """One session in a room."""
+
+    user: str
+    session: str
+
+
+class Present(Struct):
+    """Who is in a room, on all nodes. `members`: some of them, `presence_page` at most."""
+
+    sessions: int
+    users: int
+    members: list[Member]
+
+
 class RoomCount(Struct):
     """A room and how many sessions are in it, on all nodes that answered."""
 
@@ -195,7 +211,7 @@ EXAMPLES: dict[str, Any] = {
     },
     "SendToUser": {"user": "ann", "data": {"mail": 3}},
     "Disconnect": {"user": "ann", "reconnect": False},
-    "Presence": {"room": "chat:lobby"},
+    "Presence": {"room": "chat:lobby", "limit": 10},
     "History": {"room": "chat:lobby", "limit": 10},
     "Ticket": {"user": "ann", "rooms": ["chat:*"], "publish": ["chat:*"], "ttl": 3600},
 }

@@ -53,9 +53,10 @@ class Publish(Command, tag="publish", kw_only=True):
 
 
 class Presence(Command, tag="presence", kw_only=True):
-    """Asks who is in a room."""
+    """Asks who is in a room that this session is in: how many, and at most `limit` of them by name."""
 
     room: RoomName
+    limit: Annotated[int, Meta(ge=0)] | None = None
 
 
 class History(Command, tag="history", kw_only=True):
@@ -97,6 +98,13 @@ class Publisher(Struct, kw_only=True):
     session: str
 
 
+class Member(Struct):
+    """One session in a room."""
+
+    user: str
+    session: str
+
+
 class Welcome(Event, tag="welcome", kw_only=True):
     """The first frame after the upgrade (A4). `node` differs for each worker.
 
@@ -128,6 +136,9 @@ class Ok(Event, tag="ok", kw_only=True):
     data: Raw | UnsetType = UNSET
     publications: list[PastPublication] | UnsetType = UNSET
     recovered: bool | UnsetType = UNSET
+    sessions: int | UnsetType = UNSET
+    users: int | UnsetType = UNSET
+    members: list[Member] | UnsetType = UNSET
 
 
 class Error(Event, tag="error", kw_only=True):
@@ -155,6 +166,15 @@ class Insufficient(Event, tag="insufficient", kw_only=True):
     """Publications of this room may have been missed; what is needed must be fetched elsewhere (P1)."""
 
     room: str
+
+
+class PresenceChange(Event, tag="presence", kw_only=True):
+    """Users whose first session came into the room, or whose last one left it some seconds ago, where the namespace has
+    `join_leave`. At most once: after `insufficient` or a reconnect the command `presence` says how it is."""
+
+    room: str
+    joined: list[str] | UnsetType = UNSET
+    left: list[str] | UnsetType = UNSET
 
 
 class Unsubscribed(Event, tag="unsubscribed", kw_only=True):
@@ -189,6 +209,7 @@ EVENTS: tuple[type[Event], ...] = (
     Error,
     Message,
     Insufficient,
+    PresenceChange,
     Unsubscribed,
     ServerPing,
     ServerPong,

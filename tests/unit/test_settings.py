@@ -108,6 +108,13 @@ class TestNamespaces:
         env(NAMESPACES__CHAT__LOSSY="1")
         assert load().namespaces["chat"].lossy
 
+    def test_joins_and_leaves_cannot_be_told_where_nobody_keeps_them(self, env: Env) -> None:  # A1
+        env(NAMESPACES__CHAT__JOIN_LEAVE="1")
+        (line,) = refusal()
+        assert line.startswith("CARILLON_NAMESPACES__CHAT: join_leave tells of changes in what presence keeps")
+        env(NAMESPACES__CHAT__PRESENCE="1")
+        assert load().namespaces["chat"].join_leave
+
 
 class TestUnknownNames:
     @pytest.mark.parametrize(

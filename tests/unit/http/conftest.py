@@ -18,7 +18,7 @@ def settings() -> Settings:
         internal_port=0,
         api_keys=f"another-key-of-the-tests,{KEY}",
         max_body_bytes=10_000,
-        namespaces={"kept": {"history_size": 3}},
+        namespaces={"kept": {"history_size": 3}, "hall": {"presence": True}},
     )
 
 

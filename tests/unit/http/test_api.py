@@ -6,6 +6,7 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
+from app.broker.base import Member, Presence
 from app.http import api as calls
 from app.http.api_types import EXAMPLES
 from app.main import create_app
@@ -145,9 +146,10 @@ async def test_a_ticket_whose_rights_end_sooner_ends_with_them(api: httpx.AsyncC
     assert (await post(api, "tickets", {"user": "ann", "ttl": 5}))["expires_in"] == 5
 
 
-async def test_what_is_not_available_yet_says_so(api: httpx.AsyncClient) -> None:
-    assert code(await post(api, "presence", {"room": "chat:x"}, status=404)) == 108
-    assert code(await post(api, "presence", {"room": "nobody:x"}, status=404)) == 102
+@pytest.mark.parametrize("path", ["presence", "history"])
+async def test_what_is_not_available_says_so(api: httpx.AsyncClient, path: str) -> None:
+    assert code(await post(api, path, {"room": "chat:x"}, status=404)) == 108
+    assert code(await post(api, path, {"room": "nobody:x"}, status=404)) == 102
 
 
 async def test_history_answers_a_page(api: httpx.AsyncClient) -> None:
@@ -179,6 +181,16 @@ async def test_a_history_that_cannot_be_read_says_why(api: httpx.AsyncClient) ->
     assert code(await post(api, "history", {"room": "chat:x"}, status=404)) == 108
     assert code(await post(api, "history", {"room": "nobody:x"}, status=404)) == 102
     assert code(await post(api, "history", {"room": "kept:x", "limit": -1}, status=400)) == 107
+
+
+async def test_presence_answers_who_is_in_a_room(api: httpx.AsyncClient, app: FastAPI) -> None:
+    assert await post(api, "presence", {"room": "hall:x"}) == {"sessions": 0, "users": 0, "members": []}
+    here = Presence(ttl=60, leave_delay=None, batch=1)
+    came = [Member("ann", "s1"), Member("ann", "s2")]
+    await app.state.gateway.broker.attend("hall:x", here, came=came)
+    found = await post(api, "presence", {"room": "hall:x", "limit": 1})
+    assert found == {"sessions": 2, "users": 1, "members": [{"user": "ann", "session": "s1"}]}
+    assert code(await post(api, "presence", {"room": "hall:x", "limit": -1}, status=400)) == 107
 
 
 async def test_a_ticket_is_good_once(api: httpx.AsyncClient, app: FastAPI) -> None:
