@@ -71,6 +71,21 @@ class TestAsking:
             assert await counts(node) == (0, 0)
             await until(lambda: not node.gateway._presence._rooms, "nothing is kept of an empty room")
 
+    async def test_a_node_that_ends_takes_its_members_with_it(self) -> None:
+        """Nobody has to wait until they expire."""
+        async with Node(namespaces=PRESENCE) as node:
+            for user in ("ann", "bob"):
+                await node.connect(user, "chat:x", "chat:y")
+            assert await counts(node) == (2, 2)
+            attend = node.broker.attend
+
+            async def slowly(*given: Any, **more: Any) -> Any:
+                await asyncio.sleep(0.01)  # the way to the broker
+                return await attend(*given, **more)
+
+            node.broker.attend = slowly  # type: ignore[method-assign]
+        assert node.broker._attendances == {}
+
     async def test_the_page_is_limited(self) -> None:
         async with Node(namespaces=PRESENCE, presence_page=3) as node:
             peers = [await node.connect(f"u{n}", "chat:x") for n in range(5)]
