@@ -155,10 +155,6 @@ class Broker(ABC):
         BrokerUnavailable where the outcome is unknown, CommandError 111 above `broker_max_pending`."""
 
     @abstractmethod
-    async def position(self, room: str, history: History) -> Position:
-        """The room's newest position; starts an epoch where there is none, and refreshes the meta's life (P5)."""
-
-    @abstractmethod
     async def read(
         self,
         room: str,

@@ -104,9 +104,6 @@ class MemoryBroker(Broker):
             self._loop.call_soon(self._deliver, room, position, envelope)
         return position
 
-    async def position(self, room: str, history: History) -> Position:
-        return self._top(room, history)
-
     async def read(
         self,
         room: str,

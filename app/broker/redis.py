@@ -26,7 +26,7 @@ from app.broker.base import (
 from app.broker.cluster import Cluster
 from app.broker.commands import Commands
 from app.broker.connection import Argument, Reply
-from app.broker.scripts import ADMIT, ATTEND, POSITION, PRESENT, PUBLISH, READ, Script
+from app.broker.scripts import ADMIT, ATTEND, PRESENT, PUBLISH, READ, Script
 from app.broker.shards import OneShard, ShardMaker, Shards
 from app.broker.stats import Stats
 from app.broker.subscriber import PLAIN, SHARDED, Interest
@@ -225,12 +225,6 @@ class RedisBroker(Broker):
         if result is None:
             raise CommandError(BAD_REQUEST, "idempotency key was used with other data")
         return _position(result)
-
-    async def position(self, room: str, history: History) -> Position:
-        channel = self._channel(room)
-        keys = (channel + b":meta", channel + b":stream")
-        trust = int(self._settings.broker_trust_restart)
-        return _position(await self._run(POSITION, keys, _ms(history.meta_ttl), trust))
 
     async def read(
         self,

@@ -163,7 +163,6 @@ async def test_it_starts_while_the_server_is_away(own: Server) -> None:
             "publish": broker.publish("room", ENVELOPE, history=HISTORY),
             "announce": broker.publish("room", ENVELOPE, history=None),
             "subscribe": broker.subscribe("room"),
-            "position": broker.position("room", HISTORY),
             "read": broker.read("room", HISTORY, since=None, limit=10),
             "control": broker.send_control(b""),
             "put": broker.put("key", b"value", 1),
