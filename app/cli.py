@@ -11,6 +11,7 @@ import msgspec
 from app import native
 from app.auth.tokens import MAX_USER_LENGTH, TokenVerifier, sign
 from app.broker.factory import create_broker
+from app.hosting import check_timeouts, graceful_timeout
 from app.settings import SettingsError, load
 
 INTERNAL_API = "http://127.0.0.1:9000"
@@ -94,6 +95,7 @@ def _serve(_command: argparse.Namespace) -> None:
     # What the settings only name is read here too: else each worker dies of it, and all others with it (N2).
     TokenVerifier(settings)
     create_broker(settings, node="")
+    check_timeouts(settings, graceful_timeout(settings))
     workers = os.environ.get("WEB_CONCURRENCY", "1")
     if not workers.isdecimal():
         raise SettingsError(f"WEB_CONCURRENCY: must be a number of workers, not {workers!r}")

@@ -106,7 +106,8 @@ class Namespace(BaseModel):
         Access.TOKEN, "Which clients may publish: `nobody`, `public`, `token` (claim `publish`), `hook`."
     )
     echo: bool = option(False, "Whether a publisher that is in the room gets its own publications.")
-    presence: bool = option(False, "Whether `presence` may be asked.")
+    presence: bool = option(False, "Whether it is kept who is in a room, so that members may ask for `presence` (A1).")
+    join_leave: bool = option(False, "Whether members are told who came and who left; needs `presence`.")
     history_size: int = option(
         0, "Publications kept for each room.", unit="publications", zero="no history: at most once, no positions (P1)"
     )
@@ -142,6 +143,12 @@ class Namespace(BaseModel):
         0, "Publications per second and connection in this namespace.", unit="1/second", zero="no limit of its own"
     )
     publish_burst: int = option(10, "How many may come at once above `publish_rate`.", unit="publications", gt=0)
+
+    @model_validator(mode="after")
+    def _presence_is_kept(self) -> Self:
+        if self.join_leave and not self.presence:
+            raise ValueError("join_leave tells of changes in what presence keeps: set presence = true")
+        return self
 
     @model_validator(mode="after")
     def _losses_are_asked_for(self) -> Self:
@@ -245,6 +252,7 @@ class Settings(BaseSettings):
         262_144, "What waits for one slow client beyond its socket; above it the policy acts.", unit="bytes", gt=0
     )
     history_page: int = option(100, "Most publications in one `history` reply.", unit="publications", gt=0)
+    presence_page: int = option(100, "Most members named in one `presence` reply.", unit="sessions", gt=0)
     max_body_bytes: int = option(1_048_576, "Largest HTTP body of `/api`; above it 413.", unit="bytes", gt=0)
 
     # Connections
@@ -292,6 +300,19 @@ class Settings(BaseSettings):
     unsubscribe_delay: float = option(
         5, "How long a node stays subscribed to a room after its last member left (R1).", unit="seconds"
     )
+    presence_ttl: float = option(
+        30,
+        "How long the members of a node that died stay in `presence`; refreshed three times as often.",
+        unit="seconds",
+        gt=0,
+    )
+    presence_leave_delay: float = option(
+        5,
+        "Who is back within this time after their last session left a room was never away, as far as `join_leave` "
+        "tells.",
+        unit="seconds",
+        zero="a leave is told with the next batch",
+    )
 
     # Hooks
     hook_timeout: float = option(5, "How long a hook may take; then its client gets error 100.", unit="seconds", gt=0)
@@ -302,8 +323,34 @@ class Settings(BaseSettings):
     )
 
     # Life of a node
+    drain_delay: float = option(
+        0,
+        "After SIGTERM: how long a pod that already answers unready still takes connections, so that load balancers "
+        "which go by readiness notice. Not needed behind the Nginx of this kit, which goes by 503.",
+        unit="seconds",
+        zero="the drain begins at once",
+    )
     drain_timeout: float = option(
-        10, "At SIGTERM: how long sessions may take to receive `goodbye` and close.", unit="seconds"
+        10,
+        "Then: how long the drain may take. The `goodbye`s are spread evenly over it, but for its last 2 seconds (of "
+        "less than 8: its last quarter), which are for what is still unsent (N6).",
+        unit="seconds",
+        zero="all at once",
+    )
+    drain_rate: float = option(
+        100,
+        "Closes per second and node that a drain does not fall below, so that few sessions do not take all of "
+        "`drain_timeout`. More of them go faster.",
+        unit="1/second",
+        zero="always all of `drain_timeout`",
+    )
+    termination_grace: float = option(
+        0,
+        "What the supervisor grants from SIGTERM to SIGKILL: Kubernetes' `terminationGracePeriodSeconds` less what "
+        "`preStop` takes, systemd's `TimeoutStopSec`. Too little for the drain is refused at start: it must be "
+        "`drain_delay` + `drain_timeout` + 6 or more (N5).",
+        unit="seconds",
+        zero="not known, not checked",
     )
     max_loop_lag: float = option(1, "Event loop lag above which a node is not ready.", unit="seconds", gt=0)
     head_timeout: float = option(
@@ -425,14 +472,3 @@ def load(**overrides: Any) -> Settings:
         return Settings(**(secret_files(os.environ) | overrides))
     except ValidationError as error:
         raise SettingsError(explain(error, os.environ)) from None
-
-
-def check_hosting(settings: Settings, workers: int) -> None:
-    """Raises SettingsError where these settings cannot work in a pod of so many workers. Called in the master (N2)."""
-    if workers < 1:
-        raise SettingsError(f"WEB_CONCURRENCY: {workers} workers serve nobody")
-    if workers > 1 and settings.broker_url.startswith("memory://"):
-        raise SettingsError(
-            f"CARILLON_REDIS_URL: memory:// reaches one process only, and this pod has {workers} workers: "
-            "name a Redis, or set WEB_CONCURRENCY=1"
-        )

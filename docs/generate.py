@@ -30,8 +30,8 @@ REPLIES = {
     "subscribe": "`ok` with `room`, `epoch`, `offset`",
     "unsubscribe": "`ok` with `room`",
     "publish": '`ok` with `epoch`, `offset` (`""`, 0 in a room without history)',
-    "presence": "error 108 in this release",
-    "history": "error 108 in this release",
+    "presence": "`ok` with `room`, `sessions` and `users` (how many), `members`",
+    "history": "`ok` with `room`, `epoch`, `offset` (the newest), `publications`",
     "rpc": "`ok` with `data`",
     "ping": "`pong`",
     "pong": "nothing",
@@ -171,6 +171,8 @@ def _type(kind: Any) -> str:
     if origin in (typing.Union, types.UnionType):
         parts = [_type(part) for part in typing.get_args(kind) if part not in (type(None), msgspec.UnsetType)]
         return " or ".join(dict.fromkeys(parts))
+    if origin is list:
+        return f"list of {_type(typing.get_args(kind)[0])}"
     if origin is dict:
         return "object"
     if kind is msgspec.Raw:

@@ -18,6 +18,9 @@ DEMO = ROOT / "app" / "http" / "demo" / "static"
 #: Seconds that a pod of the local stack may take for its goodbyes (N5: `make run` drains within 3 s).
 DRAIN_TIMEOUT = "2"
 
+#: Seconds that gunicorn and its end may take after the drain before a pod is killed (app/hosting.py).
+STOP_MARGIN = 6
+
 #: What pods must not share (N10); each makes its own.
 _OF_ONE_POD = ("PROMETHEUS_MULTIPROC_DIR", "GUNICORN_CMD_ARGS")
 
@@ -81,6 +84,7 @@ def plan(
     redis_url = redis_url or f"redis://{HOST}:{valkey_port}"
     common = {
         "CARILLON_DEV": "1",
+        "CARILLON_DRAIN_DELAY": "0",
         "CARILLON_DRAIN_TIMEOUT": DRAIN_TIMEOUT,
         "WEB_CONCURRENCY": "2",
         **{name: value for name, value in environ.items() if name not in _OF_ONE_POD},
@@ -116,7 +120,7 @@ def _pod(
         },
         folder=ROOT,
         is_ready=lambda: probes.http_status(internal, "/readyz") == 200,
-        patience=_seconds(common, "CARILLON_DRAIN_TIMEOUT") + 3,
+        patience=_seconds(common, "CARILLON_DRAIN_DELAY") + _seconds(common, "CARILLON_DRAIN_TIMEOUT") + STOP_MARGIN,
     )
     return Pod(number, public, internal, service)
 

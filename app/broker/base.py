@@ -1,7 +1,7 @@
 """What carries publications between nodes: the interface that every broker implements."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -32,6 +32,56 @@ class History:
     meta_ttl: float
 
 
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A part of a room's history, and the room's newest position at the moment of reading."""
+
+    top: Position
+    #: (offset, envelope), in the order asked for.
+    publications: Sequence[tuple[int, bytes]]
+    #: Whether `max_bytes` ended it.
+    cut: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One session in a room."""
+
+    user: str
+    session: str
+
+
+@dataclass(frozen=True, slots=True)
+class Presence:
+    """How a room keeps who is in it (A1): what a node says counts for `ttl` seconds.
+
+    A user's leave is told to the room after `leave_delay` seconds; None: joins and leaves are not told. What falls into
+    the same `batch` seconds is told together."""
+
+    ttl: float
+    leave_delay: float | None
+    batch: float
+
+
+@dataclass(frozen=True, slots=True)
+class Attended:
+    """`sessions`: how many of this node's are known to be in the room now; where that is wrong, it says the whole.
+
+    `news_in`: seconds until there is something to tell to the room; then `attend` is called again. None: nothing."""
+
+    sessions: int
+    news_in: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Present:
+    """Who is in a room, on all nodes: how many sessions and users, and some of them by name."""
+
+    sessions: int
+    users: int
+    members: list[Member]
+
+
 class BrokerUnavailable(CommandError):
     """The broker did not answer in time or refused; whether a publish took place is unknown (P4)."""
 
@@ -44,6 +94,9 @@ class Sink(Protocol):
 
     def publication(self, room: str, position: Position, envelope: bytes) -> None:
         """A publication in a room that this node is subscribed to. Position is NO_POSITION without history."""
+
+    def presence_changed(self, room: str, news: bytes) -> None:
+        """Users came into a room that this node is subscribed to, or left it: see `Broker.attend`."""
 
     def control(self, message: bytes) -> None:
         """A message from one node to all, its sender included."""
@@ -102,8 +155,23 @@ class Broker(ABC):
         BrokerUnavailable where the outcome is unknown, CommandError 111 above `broker_max_pending`."""
 
     @abstractmethod
-    async def position(self, room: str, history: History) -> Position:
-        """The room's newest position; starts an epoch where there is none, and refreshes the meta's life (P5)."""
+    async def read(
+        self,
+        room: str,
+        history: History,
+        *,
+        since: int | None,
+        limit: int,
+        reverse: bool = False,
+        max_bytes: int = 0,
+    ) -> Page:
+        """Publications after offset `since` (None: from the oldest); with `reverse` those before it (None: from the
+        newest), newest first. At most `limit` (0: only the top), and no more than fit into `max_bytes` of envelopes
+        (0: no bound), but for the first, which always comes.
+
+        One atomic read of the primary (R1). Starts an epoch where there is none and refreshes the meta's life (P5);
+        whether `since` is of this epoch, and whether all after it is still there, is for the caller to see. Raises
+        BrokerUnavailable."""
 
     @abstractmethod
     async def send_control(self, message: bytes) -> None:
@@ -130,6 +198,30 @@ class Broker(ABC):
     @abstractmethod
     async def dismiss_user(self, user: str, session: str) -> None:
         """The session ended; never raises."""
+
+    @abstractmethod
+    async def attend(
+        self,
+        room: str,
+        presence: Presence,
+        *,
+        came: Sequence[Member] = (),
+        went: Sequence[str] = (),
+        whole: bool = False,
+    ) -> Attended:
+        """Says which of this node's sessions came into a room and went out, in one atomic step; with neither, that the
+        others are still there: due before `presence.ttl` is over, else they count as gone (A1).
+
+        `whole`: those who came are all, whatever was said before. What is due is told to the room, by whichever node
+        asks first: `Sink.presence_changed` gets a format version (P6) and JSON, `{"joined": [user], "left": [user]}`.
+        A user joins with the first session and leaves with the last; who is back within `leave_delay` did neither.
+        Raises BrokerUnavailable.
+
+        The caller serialises these calls for one room."""
+
+    @abstractmethod
+    async def present(self, room: str, presence: Presence, limit: int) -> Present:
+        """Who is in a room; at most `limit` of them by name. Raises BrokerUnavailable."""
 
     @property
     @abstractmethod

@@ -2,11 +2,24 @@
 
 import asyncio
 import secrets
-from collections import OrderedDict
-from collections.abc import Collection
+from collections import OrderedDict, deque
+from collections.abc import Collection, Sequence
 from typing import Generic, TypeVar
 
-from app.broker.base import NO_POSITION, USER_TTL, Broker, History, Position, Sink
+from app.broker.attendance import Attendance
+from app.broker.base import (
+    NO_POSITION,
+    USER_TTL,
+    Attended,
+    Broker,
+    History,
+    Member,
+    Page,
+    Position,
+    Presence,
+    Present,
+    Sink,
+)
 from app.broker.stats import Stats
 from app.codes import BAD_REQUEST, CommandError
 from app.settings import Settings
@@ -38,7 +51,7 @@ class _Expiring(Generic[Value]):
 
 
 class MemoryBroker(Broker):
-    """Positions and idempotency keys as in the redis broker. Publications are not kept: nothing reads them yet."""
+    """Positions, history and idempotency keys as in the redis broker."""
 
     shared = False
 
@@ -47,9 +60,11 @@ class MemoryBroker(Broker):
         self._settings = settings
         self._rooms: set[str] = set()
         self._positions: _Expiring[Position] = _Expiring()
+        self._histories: _Expiring[deque[tuple[int, bytes]]] = _Expiring()
         self._results: _Expiring[tuple[bytes, Position]] = _Expiring()
         self._kept: _Expiring[bytes] = _Expiring()
         self._users: dict[str, dict[str, float]] = {}
+        self._attendances: dict[str, Attendance] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
 
     async def start(self, sink: Sink) -> None:
@@ -81,7 +96,7 @@ class MemoryBroker(Broker):
                 self.stats.publish_errors += 1
                 raise CommandError(BAD_REQUEST, "idempotency key was used with other data")
             return kept[1]
-        position = NO_POSITION if history is None else self._next(room, history)
+        position = NO_POSITION if history is None else self._append(room, history, envelope)
         if idempotency_key is not None:
             self._results.set(result_key, (said, position), self._settings.idempotency_ttl)
         self.stats.publishes += 1
@@ -89,10 +104,30 @@ class MemoryBroker(Broker):
             self._loop.call_soon(self._deliver, room, position, envelope)
         return position
 
-    async def position(self, room: str, history: History) -> Position:
-        top = self._positions.get(room) or Position(secrets.token_hex(6), 0)
-        self._positions.set(room, top, history.meta_ttl)
-        return top
+    async def read(
+        self,
+        room: str,
+        history: History,
+        *,
+        since: int | None,
+        limit: int,
+        reverse: bool = False,
+        max_bytes: int = 0,
+    ) -> Page:
+        top = self._top(room, history)
+        kept = self._histories.get(room) or deque()
+        found: list[tuple[int, bytes]] = []
+        size = 0
+        for offset, envelope in reversed(kept) if reverse else kept:
+            if len(found) == limit:
+                break
+            if since is not None and (offset >= since if reverse else offset <= since):
+                continue
+            size += len(envelope)
+            if found and 0 < max_bytes < size:
+                return Page(top, found, cut=True)
+            found.append((offset, envelope))
+        return Page(top, found)
 
     async def send_control(self, message: bytes) -> None:
         if self._loop is not None:
@@ -123,6 +158,30 @@ class MemoryBroker(Broker):
         if not sessions:
             self._users.pop(user, None)
 
+    async def attend(
+        self,
+        room: str,
+        presence: Presence,
+        *,
+        came: Sequence[Member] = (),
+        went: Sequence[str] = (),
+        whole: bool = False,
+    ) -> Attended:
+        now = asyncio.get_running_loop().time()
+        attendance = self._attendances.setdefault(room, Attendance())
+        attendance.enter(presence, now, came)
+        attendance.leave(presence, now + (presence.leave_delay or 0), attendance.all_but(came) if whole else went)
+        news = attendance.take_news(now)
+        if news is not None and room in self._rooms and self._loop is not None:
+            self._loop.call_soon(self._sink.presence_changed, room, news)
+        if attendance.empty:
+            del self._attendances[room]
+        return attendance.attended(presence, now)
+
+    async def present(self, room: str, presence: Presence, limit: int) -> Present:
+        now = asyncio.get_running_loop().time()
+        return self._attendances.get(room, Attendance()).present(presence, now, limit)
+
     @property
     def echo_age(self) -> float:
         return 0.0
@@ -131,9 +190,23 @@ class MemoryBroker(Broker):
     def connected(self) -> bool:
         return self._loop is not None
 
-    def _next(self, room: str, history: History) -> Position:
+    def _top(self, room: str, history: History) -> Position:
+        """The newest position; a room without one begins an epoch, without the history of an earlier one (P2)."""
         top = self._positions.get(room)
-        position = Position(top.epoch, top.offset + 1) if top else Position(secrets.token_hex(6), 1)
+        if top is None:
+            top = Position(secrets.token_hex(6), 0)
+            self._histories.pop(room)
+        self._positions.set(room, top, history.meta_ttl)
+        return top
+
+    def _append(self, room: str, history: History, envelope: bytes) -> Position:
+        top = self._top(room, history)
+        position = Position(top.epoch, top.offset + 1)
+        kept = self._histories.get(room) or deque()
+        kept.append((position.offset, envelope))
+        while len(kept) > history.size:
+            kept.popleft()
+        self._histories.set(room, kept, history.ttl)
         self._positions.set(room, position, history.meta_ttl)
         return position
 

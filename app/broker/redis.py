@@ -3,17 +3,30 @@
 import asyncio
 import math
 import secrets
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from hashlib import blake2b
 from itertools import count
 
 import structlog
 
-from app.broker.base import NO_POSITION, USER_TTL, Broker, BrokerUnavailable, History, Position, Sink
+from app.broker.base import (
+    NO_POSITION,
+    USER_TTL,
+    Attended,
+    Broker,
+    BrokerUnavailable,
+    History,
+    Member,
+    Page,
+    Position,
+    Presence,
+    Present,
+    Sink,
+)
 from app.broker.cluster import Cluster
 from app.broker.commands import Commands
 from app.broker.connection import Argument, Reply
-from app.broker.scripts import ADMIT, POSITION, PUBLISH, Script
+from app.broker.scripts import ADMIT, ATTEND, PRESENT, PUBLISH, READ, Script
 from app.broker.shards import OneShard, ShardMaker, Shards
 from app.broker.stats import Stats
 from app.broker.subscriber import PLAIN, SHARDED, Interest
@@ -29,12 +42,15 @@ MAX_PENDING_BYTES = 64 * 1024 * 1024
 # A publish without a caller's key is repeated for `broker_timeout` seconds; its own key must outlive that.
 OWN_KEY_LIVES = 2.0
 
+# What stands in the place of epoch and offset where a message says who came and left.
+NEWS = b":presence:"
+
 
 class RedisBroker(Broker):
     """One node's access to the broker.
 
     A publication goes over the room's channel as `<epoch>:<offset>:<envelope>`, and the envelope begins with its
-    format version (P6)."""
+    format version (P6); who came and left as `:presence:` and a text that begins with one too."""
 
     def __init__(self, url: BrokerUrl, settings: Settings, node: str) -> None:
         self.stats = Stats()
@@ -109,8 +125,11 @@ class RedisBroker(Broker):
             try:
                 epoch, offset, envelope = data.split(b":", 2)
                 position = Position(epoch.decode(), int(offset))
-            except ValueError:  # not written by a node
-                self.stats.malformed += 1
+            except ValueError:
+                if data.startswith(NEWS):
+                    self._sink.presence_changed(room, data[len(NEWS) :])
+                else:  # not written by a node
+                    self.stats.malformed += 1
                 return
         self._sink.publication(room, position, envelope)
 
@@ -207,11 +226,27 @@ class RedisBroker(Broker):
             raise CommandError(BAD_REQUEST, "idempotency key was used with other data")
         return _position(result)
 
-    async def position(self, room: str, history: History) -> Position:
+    async def read(
+        self,
+        room: str,
+        history: History,
+        *,
+        since: int | None,
+        limit: int,
+        reverse: bool = False,
+        max_bytes: int = 0,
+    ) -> Page:
         channel = self._channel(room)
-        keys = (channel + b":meta", channel + b":stream")
-        trust = int(self._settings.broker_trust_restart)
-        return _position(await self._run(POSITION, keys, _ms(history.meta_ttl), trust))
+        top, cut, *rest = await self._run(
+            READ,
+            (channel + b":meta", channel + b":stream"),
+            _ms(history.meta_ttl),
+            int(self._settings.broker_trust_restart),
+            *_range(since, reverse),
+            limit,
+            max_bytes,
+        )
+        return Page(_position(top), list(zip(map(int, rest[::2]), rest[1::2], strict=True)), bool(cut))
 
     async def send_control(self, message: bytes) -> None:
         await self._commands.run(self._control, self._verbs.publish, self._control, message, again=False)
@@ -242,6 +277,42 @@ class RedisBroker(Broker):
         except BrokerUnavailable as error:
             log.info("broker.dismiss_failed", reason=error.reason)  # it stops counting by itself
 
+    # Presence
+
+    async def attend(
+        self,
+        room: str,
+        presence: Presence,
+        *,
+        came: Sequence[Member] = (),
+        went: Sequence[str] = (),
+        whole: bool = False,
+    ) -> Attended:
+        channel = self._channel(room)
+        sessions, news_in = await self._run(
+            ATTEND,
+            _presence_keys(channel),
+            *_news_times(presence),
+            self._nonce,
+            _ms(presence.ttl),
+            int(whole),
+            self._verbs.publish,
+            channel,
+            len(came),
+            *(argument for member in came for argument in (member.session, member.user)),
+            *went,
+        )
+        return Attended(sessions, None if news_in < 0 else news_in / 1000)
+
+    async def present(self, room: str, presence: Presence, limit: int) -> Present:
+        keys = _presence_keys(self._channel(room))
+        sessions, users, named = await self._run(PRESENT, keys, *_news_times(presence), limit)
+        members = [
+            Member(user.partition(b":")[2].decode(), session.decode())
+            for session, user in zip(named[::2], named[1::2], strict=True)
+        ]
+        return Present(sessions, users, members)
+
     async def _run(self, script: Script, keys: tuple[bytes, ...], *args: Argument) -> Reply:
         return await self._commands.run(keys[0], "EVALSHA", script.sha, len(keys), *keys, *args, again=True)
 
@@ -253,12 +324,28 @@ class RedisBroker(Broker):
         return f"{self._settings.key_prefix}{kind}:{name}".encode()
 
 
+def _range(since: int | None, reverse: bool) -> tuple[str, str, str]:
+    """The command, and the ids that it begins and ends with. Ids that no node writes are outside (`0` is `0-*`)."""
+    if reverse:
+        return "XREVRANGE", "0" if since is None else f"(0-{max(since, 1)}", "0-1"
+    return "XRANGE", "0-1" if since is None else f"(0-{since}", "0"
+
+
 def _digest(data: bytes) -> str:
     return blake2b(data, digest_size=16).hexdigest()
 
 
 def _ms(seconds: float) -> int:
     return max(1, math.ceil(seconds * 1000))
+
+
+def _news_times(presence: Presence) -> tuple[int, int]:
+    delay = -1 if presence.leave_delay is None else math.ceil(presence.leave_delay * 1000)
+    return delay, _ms(presence.batch)
+
+
+def _presence_keys(channel: bytes) -> tuple[bytes, ...]:
+    return tuple(channel + b":presence:" + kind for kind in (b"members", b"users", b"nodes", b"counts", b"news"))
 
 
 def _position(result: bytes) -> Position:

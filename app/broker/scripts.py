@@ -19,7 +19,9 @@ class Script:
 
 
 PUBLISH = Script("epoch", "publish")
-POSITION = Script("epoch", "position")
+READ = Script("epoch", "read")
 ADMIT = Script("admit")
+ATTEND = Script("attendance", "attend")
+PRESENT = Script("attendance", "present")
 
-SOURCES = {script.sha: script.source for script in (PUBLISH, POSITION, ADMIT)}
+SOURCES = {script.sha: script.source for script in (PUBLISH, READ, ADMIT, ATTEND, PRESENT)}

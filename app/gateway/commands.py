@@ -13,6 +13,8 @@ from app.auth.signed_token import InvalidToken
 from app.auth.tokens import ExpiredToken
 from app.broker.base import Position
 from app.codes import CommandError, Disconnect
+from app.gateway.history import past_publications, read_page
+from app.gateway.hub import Reply
 from app.gateway.naming import options_of
 from app.gateway.publishing import Publishing
 from app.settings import Access, Namespace
@@ -20,6 +22,7 @@ from app.wire.messages import (
     Auth,
     Command,
     History,
+    Member,
     Ping,
     Pong,
     Presence,
@@ -155,24 +158,26 @@ def subscribe(session: "Session", command: Subscribe) -> Work | None:
         session.gateway.counters.limit_hits["max_subscriptions"] += 1
         raise CommandError(codes.LIMIT_EXCEEDED, f"at most {settings.max_subscriptions} subscriptions")
     _require(options.subscribe, claims.may_subscribe, room)
-    if command.since is not None:
-        raise CommandError(codes.NOT_AVAILABLE, "recovery is not available yet")
+    if command.since is not None and not options.history_size:
+        raise CommandError(codes.NOT_AVAILABLE, "this namespace keeps no history")
     reply = partial(_joined, session, command)
     if not session.gateway.hooks.defines("on_subscribe"):
         _require_hook(options.subscribe, None)
         if session.gateway.hub.join_at_once(session, room, options, reply):
             return None
-    return _subscribe(session, room, options, reply)
+    return _subscribe(session, command, options, reply)
 
 
-async def _subscribe(session: "Session", room: str, options: Namespace, reply: Callable[[Position], None]) -> None:
-    gateway = session.gateway
+async def _subscribe(session: "Session", command: Subscribe, options: Namespace, reply: Reply) -> None:
+    gateway, room = session.gateway, command.room
     _require_hook(options.subscribe, await gateway.hooks.subscribe(session, room))
-    await gateway.hub.join(session, room, options, reply)
+    since = None if command.since is None else Position(command.since.epoch, command.since.offset)
+    await gateway.hub.join(session, room, options, reply, since)
 
 
-def _joined(session: "Session", command: Subscribe, position: Position) -> None:
-    session.ok(command.id, room=command.room, epoch=position.epoch, offset=position.offset)
+def _joined(session: "Session", command: Subscribe, position: Position, recovered: bool | None) -> None:
+    told = UNSET if recovered is None else recovered
+    session.ok(command.id, room=command.room, epoch=position.epoch, offset=position.offset, recovered=told)
 
 
 def unsubscribe(session: "Session", command: Unsubscribe) -> None:
@@ -223,19 +228,48 @@ async def _publish(session: "Session", command: Publish, options: Namespace, dat
     session.ok(command.id, epoch=position.epoch, offset=position.offset)
 
 
-def presence(session: "Session", command: Presence) -> None:
-    _check_reading(session, command.room)
-    raise CommandError(codes.NOT_AVAILABLE, "presence is not available yet")
+def presence(session: "Session", command: Presence) -> Work:
+    session.authenticated()
+    options = options_of(command.room, session.gateway.settings)
+    if options.presence and command.room not in session.rooms:
+        raise CommandError(codes.PERMISSION_DENIED, "only members may ask who is in a room")
+    return _presence(session, command)
 
 
-def history(session: "Session", command: History) -> None:
+async def _presence(session: "Session", command: Presence) -> None:
+    present = await session.gateway.presence(command.room, command.limit)
+    members = [Member(member.user, member.session) for member in present.members]
+    session.ok(command.id, room=command.room, sessions=present.sessions, users=present.users, members=members)
+
+
+def history(session: "Session", command: History) -> Work:
     _check_reading(session, command.room)
-    raise CommandError(codes.NOT_AVAILABLE, "reading history is not available yet")
+    return _history(session, command)
+
+
+async def _history(session: "Session", command: History) -> None:
+    since = None if command.since is None else Position(command.since.epoch, command.since.offset)
+    page = await read_page(session.gateway, command.room, since=since, limit=command.limit, reverse=command.reverse)
+    session.ok(
+        command.id,
+        room=command.room,
+        epoch=page.top.epoch,
+        offset=page.top.offset,
+        publications=past_publications(page, session.format),
+    )
 
 
 def _check_reading(session: "Session", room: str) -> None:
+    """Who is in a room may read about it, and who may subscribe. Raises CommandError 101, 102, 103, 107, 109.
+
+    The hook is not asked, as it is about joining: where it has a say, only members read."""
     claims = session.authenticated()
-    _require(options_of(room, session.gateway.settings).subscribe, claims.may_subscribe, room)
+    if room in session.rooms:
+        return
+    access = options_of(room, session.gateway.settings).subscribe
+    _require(access, claims.may_subscribe, room)
+    if access is Access.HOOK or session.gateway.hooks.defines("on_subscribe"):
+        raise CommandError(codes.PERMISSION_DENIED, "subscribe to the room first")
 
 
 def rpc(session: "Session", command: Rpc) -> Work:

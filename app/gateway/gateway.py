@@ -14,14 +14,16 @@ from app import codes
 from app.auth.permissions import Claims
 from app.auth.tickets import Tickets
 from app.auth.tokens import TokenVerifier
-from app.broker.base import Broker, BrokerUnavailable, History, Position
+from app.broker.base import Broker, BrokerUnavailable, History, Position, Present
 from app.codes import CommandError, Disconnect
 from app.gateway.admission import Admission
 from app.gateway.census import Census
 from app.gateway.control import Control
+from app.gateway.drain import drain
 from app.gateway.hook_calls import HookCalls
 from app.gateway.hub import Hub
 from app.gateway.naming import options_of
+from app.gateway.presence import Presence
 from app.gateway.rates import Rate
 from app.gateway.registry import Registry
 from app.gateway.timers import TimerWheel
@@ -58,7 +60,8 @@ class Gateway:
         self.verifier = TokenVerifier(settings)
         self.tickets = Tickets(broker, settings.ticket_ttl)
         self.wheel = TimerWheel()
-        self.hub = Hub(settings, broker, self.registry, self.counters)
+        self._presence = Presence(settings, broker, self._spawn_farewell)
+        self.hub = Hub(settings, broker, self.registry, self.counters, self._presence)
         self._control = Control(self.registry, self.hub, node, self._tell_all, dev=settings.dev)
         self._census = Census(broker, self._control)
         self.admission = Admission(settings, self.registry)
@@ -72,7 +75,7 @@ class Gateway:
             name: Rate(options.publish_rate, options.publish_burst) for name, options in settings.namespaces.items()
         }
         self._tasks: set[asyncio.Task[None]] = set()
-        #: Those of them that end a session: the drain waits for these (H3).
+        #: Those of them that end a session, or say that it left: the drain waits for these (H3).
         self._farewells: set[asyncio.Task[None]] = set()
 
     # -- life
@@ -83,6 +86,8 @@ class Gateway:
         self.spawn(self.wheel.run())
         if self.settings.max_user_connections:
             self.spawn(self._refresh_users())
+        if any(options.presence for options in self.settings.namespaces.values()):
+            self.spawn(self._presence.run())
 
     async def stop(self) -> None:
         """Ends everything that `start` began. What is left of sessions has LAST_WORDS for its `on_disconnect` (H3)."""
@@ -91,6 +96,7 @@ class Gateway:
             session.lost(codes.SHUTDOWN.code)
         if self._farewells:
             await asyncio.wait(tuple(self._farewells), timeout=LAST_WORDS)
+        self._presence.close()
         for task in tuple(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -100,18 +106,10 @@ class Gateway:
         await self.broker.stop()
 
     async def drain(self, timeout: float) -> None:
-        """Takes nobody new, says `goodbye` to all, and waits `timeout` seconds at most until they are gone, with
-        their `on_disconnect` (H3)."""
+        """Takes nobody new, says `goodbye` to all, at a pace (N6), and waits `timeout` seconds at most until they are
+        gone, with their `on_disconnect` (H3)."""
         self.draining = True
-        deadline = self.now() + timeout
-        for number, session in enumerate(tuple(self.registry.by_id.values())):
-            session.end(codes.SHUTDOWN)
-            if number % 100 == 99:
-                await asyncio.sleep(0)
-        while (len(self.registry) or self._farewells) and self.now() < deadline:
-            metrics.DRAIN_REMAINING.set(len(self.registry))
-            await asyncio.sleep(0.02)
-        metrics.DRAIN_REMAINING.set(len(self.registry))
+        await drain(self.registry, self._farewells, timeout, self.settings.drain_rate)
 
     def now(self) -> float:
         """The event loop's clock, in seconds."""
@@ -171,9 +169,13 @@ class Gateway:
         self.registry.remove(session)
         self.counters.closed[code] += 1
         if session.claims is not None or task is not None:
-            farewell = self.spawn(self._after_loss(session, code, task), context=contextvars.Context())
-            self._farewells.add(farewell)
-            farewell.add_done_callback(self._farewells.discard)
+            self._spawn_farewell(self._after_loss(session, code, task))
+
+    def _spawn_farewell(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        farewell = self.spawn(work, context=contextvars.Context())
+        self._farewells.add(farewell)
+        farewell.add_done_callback(self._farewells.discard)
+        return farewell
 
     async def _after_loss(self, session: "Session", code: int, task: asyncio.Task[None] | None) -> None:
         """Runs `on_disconnect` exactly once, after the command that was under way (H3)."""
@@ -266,6 +268,13 @@ class Gateway:
         payload = checked_json(data, self.settings.max_message_bytes)
         await self.broker.send_control(self._control.send_to_user(user, payload))
 
+    async def presence(self, room: str, limit: int | None = None) -> Present:
+        """Who is in a room, on all nodes; at most `limit` and `presence_page` of them by name.
+
+        Raises CommandError: 102 and 107 for a room that cannot be, 108 where its namespace has no presence,
+        100 where the broker does not answer."""
+        return await self._presence.present(room, options_of(room, self.settings), limit)
+
     async def rooms(self) -> tuple[dict[str, int], int]:
         """Members by room in the whole cluster, and how many nodes have answered. Raises BrokerUnavailable."""
         return await self._census.rooms()
@@ -295,6 +304,11 @@ class Gateway:
     def publication(self, room: str, position: Position, envelope: bytes) -> None:
         self.hub.publication(room, position, envelope)
 
+    def presence_changed(self, room: str, news: bytes) -> None:
+        change = self._presence.change(room, news)
+        if change is not None:
+            self.hub.tell(room, change)
+
     def control(self, message: bytes) -> None:
         self._control.carry_out(message)
 
@@ -304,3 +318,4 @@ class Gateway:
     def restored(self, rooms: Collection[str]) -> None:
         self.counters.broker_reconnects += 1
         self.hub.restored(rooms)
+        self._presence.restored()

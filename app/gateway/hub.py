@@ -3,19 +3,23 @@
 import asyncio
 import sys
 from collections.abc import Callable, Collection, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from app import native
 from app.broker.base import NO_POSITION, Broker, History, Position
 from app.gateway.delivery import Delivery
 from app.gateway.outbox import Entry
+from app.gateway.presence import Presence
 from app.gateway.registry import Registry
+from app.gateway.repair import Repairs
+from app.gateway.replay import Replay, SharedReads
 from app.gateway.room import JOINING_LIMIT, Room
 from app.settings import Namespace, Settings, SlowConsumer
 from app.telemetry import logs
 from app.telemetry.counters import Counters
 from app.telemetry.logs import Limited
-from app.wire.messages import Insufficient
+from app.wire.messages import Event, Insufficient
 from app.wire.plain import FORMATS
 from app.wire.publication import UnknownVersion, unpack
 
@@ -24,64 +28,84 @@ if TYPE_CHECKING:
 
 log = Limited(logs.get("hub"))
 
+#: Tells a joiner where it begins, and whether what it missed follows (None: it did not ask).
+Reply = Callable[[Position, bool | None], None]
+
+#: How often a read is tried again that was cut for the sake of somebody who needed more.
+REPLAY_TRIES = 3
+
 
 class Hub:
     """All rooms that have members on this node."""
 
-    def __init__(self, settings: Settings, broker: Broker, registry: Registry, counters: Counters) -> None:
+    def __init__(
+        self, settings: Settings, broker: Broker, registry: Registry, counters: Counters, presence: Presence
+    ) -> None:
         self._settings = settings
         self._broker = broker
+        self._presence = presence
         self._registry = registry
         self._counters = counters
         self.rooms: dict[str, Room] = {}
         self._leaving: dict[str, asyncio.Task[None]] = {}
+        self._repairs = Repairs(self._read, self._deliver, self._insufficient, counters)
         #: The send loop in C; None: it was not built, or is not wanted.
         self._send = native.load() if settings.native_send else None
 
     # -- joining and leaving
 
-    async def join(self, session: "Session", name: str, options: Namespace, reply: Callable[[Position], None]) -> None:
+    async def join(
+        self, session: "Session", name: str, options: Namespace, reply: Reply, since: Position | None = None
+    ) -> None:
         """Makes the session a member. `reply` is called just before any publication of the room can follow it (O3).
 
-        Raises BrokerUnavailable. A session that ends meanwhile is not added."""
+        With `since`, what came after that position follows the reply, if all of it is still there and not too much
+        (R3). Raises BrokerUnavailable. A session that ends meanwhile is not added."""
         room = await self._subscribed(name, options)
         try:
-            position = NO_POSITION
+            replay = None
             if options.history_size:
-                position = await self._position(room, session)
+                replay = await self._replay(room, session, since)
             if session.ended:
                 return
             missed = room.joining.pop(session, []) if room.joining else []
-            self._take_in(room, session, position, missed, reply)
+            self._take_in(room, session, reply, since, replay, missed)
         finally:
             room.waiting -= 1
             if room.joining is not None:
                 room.joining.pop(session, None)
                 room.joining = room.joining or None
+            if room.joining is None:
+                room.reads = None
             self._release_if_empty(room)
 
-    def join_at_once(
-        self, session: "Session", name: str, options: Namespace, reply: Callable[[Position], None]
-    ) -> bool:
+    def join_at_once(self, session: "Session", name: str, options: Namespace, reply: Reply) -> bool:
         """The same without waiting, where the node hears the room already and keeps no positions; else False."""
         room = self.rooms.get(name)
         if room is None or not room.subscribed or options.history_size:
             return False
-        self._take_in(room, session, NO_POSITION, [], reply)
+        self._take_in(room, session, reply)
         return True
 
     def _take_in(
         self,
         room: Room,
         session: "Session",
-        position: Position,
-        missed: list[Delivery],
-        reply: Callable[[Position], None],
+        reply: Reply,
+        since: Position | None = None,
+        replay: Replay | None = None,
+        missed: Sequence[Delivery] = (),
     ) -> None:
         self.flush(room)
-        reply(position)
+        past = None
+        if since is not None and replay is not None:
+            past = replay.all_after(since, self._settings.outbox_bytes // 2)
+            self._counters.recoveries["recovered" if past is not None else "not recovered"] += 1
+        top = NO_POSITION if replay is None else replay.top
+        # What a client has is what it can come back with: the replay is not with it yet.
+        reply(since if past is not None and since is not None else top, None if since is None else past is not None)
         if not session.ended:  # by the reply: its outbox was full
-            self._add(room, session, position, missed)
+            self._add(room, session, top, past or (), missed)
 
     async def _subscribed(self, name: str, options: Namespace) -> Room:
         """The room, when the broker has confirmed its subscription. Its `waiting` is one higher (R1)."""
@@ -114,31 +138,59 @@ class Hub:
             if asked.done() and room.ready is asked:
                 room.ready = None
 
-    async def _position(self, room: Room, session: "Session") -> Position:
-        """Reads the room's position while the joiner's publications are collected (R1)."""
+    async def _replay(self, room: Room, session: "Session", since: Position | None) -> Replay:
+        """Reads the room's history while the joiner's publications are collected (R1)."""
         if room.joining is None:
             room.joining = {}
         room.joining[session] = []
-        position = await self._broker.position(room.name, self.history_of(room.options))
+        for _ in range(REPLAY_TRIES):
+            if room.reads is None:
+                room.reads = SharedReads(partial(self._read, room))
+            replay = await room.reads.get(None if since is None else since.offset)
+            if since is None or not replay.ends_before(since):
+                break
         if room.top is None:
-            room.top = position
-        elif room.top.epoch != position.epoch:
+            room.top = replay.top
+        elif room.top.epoch != replay.top.epoch:
             self._insufficient(room)
-            room.begin_anew(position)
-        return position
+            room.begin_anew(replay.top)
+        return replay
 
-    def _add(self, room: Room, session: "Session", position: Position, missed: list[Delivery]) -> None:
+    async def _read(self, room: Room, since: int | None) -> Replay:
+        """What came after an offset; None: only the newest position. Raises BrokerUnavailable."""
+        limit = 0 if since is None else room.options.history_size
+        page = await self._broker.read(
+            room.name,
+            self.history_of(room.options),
+            since=since,
+            limit=limit,
+            max_bytes=self._settings.outbox_bytes,
+        )
+        return Replay.of(room.name, page, deflate_from=self._settings.compression_min_bytes)
+
+    def _add(
+        self,
+        room: Room,
+        session: "Session",
+        top: Position,
+        past: Sequence[Delivery],
+        missed: Sequence[Delivery],
+    ) -> None:
         room.members.add(session)
         room.dirty = True
         session.rooms[room.name] = room
-        if room.top is not None and room.top.offset < position.offset:
-            room.start_late(session, position.offset)
-        other_history = any(d.position.offset and d.position.epoch != position.epoch for d in missed)
+        if room.options.presence and session.claims is not None:
+            self._presence.joined(room.name, room.options, session.id, session.claims.user)
+        for delivery in past:
+            self._deliver_one(room, session, delivery)
+        if room.top is not None and room.top.offset < top.offset:
+            room.start_late(session, top.offset)
+        other_history = any(d.position.offset and d.position.epoch != top.epoch for d in missed)
         if len(missed) > JOINING_LIMIT or other_history:
             session.tell_insufficient(room.name)
             return
         for delivery in missed:
-            if delivery.position.offset > position.offset:
+            if delivery.position.offset > top.offset:
                 self._deliver_one(room, session, delivery)
 
     def leave(self, session: "Session", room: Room) -> None:
@@ -146,6 +198,8 @@ class Hub:
         self.flush(room)
         room.discard(session)
         session.rooms.pop(room.name, None)
+        if room.options.presence:
+            self._presence.left(room.name, session.id)
         self._release_if_empty(room)
 
     def _release_if_empty(self, room: Room) -> None:
@@ -175,13 +229,17 @@ class Hub:
         except UnknownVersion as error:
             log.warning("publication.unreadable", error=str(error))
             return
+        self._counters.received[room.namespace] += 1
+        delivery = Delivery(name, position, publication, deflate_from=self._settings.compression_min_bytes)
         if position.offset:
-            if not room.follows(position):
-                self._insufficient(room)
+            if room.held is None and not room.follows(position):
+                self._repairs.begin(room)
+            if room.held is not None:
+                self._repairs.hold(room, delivery)
+                return
             if not room.hear(position):
                 return
-        self._counters.received[room.namespace] += 1
-        self._deliver(room, Delivery(name, position, publication, deflate_from=self._settings.compression_min_bytes))
+        self._deliver(room, delivery)
 
     def _deliver(self, room: Room, delivery: Delivery) -> None:
         if room.joining:
@@ -302,14 +360,31 @@ class Hub:
         else:
             session.deliver(entry, room.options.slow_consumer)
 
+    def tell(self, name: str, event: Event) -> None:
+        """Sends every member a control message about the room: after all that was published before it (O3)."""
+        room = self.rooms.get(name)
+        if room is None:
+            return
+        self.flush(room)
+        if room.dirty:
+            room.rebuild()
+        frames = [format.frame(event) for format in FORMATS]
+        room.passing = [(writers, 0, len(writers), frames[format.index].wire) for format, _, writers in room.writers]
+        for session in room.others:
+            session.deliver(Entry(frames[session.format.index]), SlowConsumer.DISCONNECT)
+        self._write_some(room, self._settings.fanout_chunk)
+
     # -- what was missed
 
     def restored(self, names: Collection[str]) -> None:
         """The broker hears these rooms again; what came between is unknown (P1)."""
         for name in names:
             room = self.rooms.get(name)
-            if room is not None:
-                room.begin_anew(None)
+            if room is None:
+                continue
+            if room.options.history_size and room.top is not None:
+                self._repairs.begin(room)
+            else:
                 self._insufficient(room)
 
     def _insufficient(self, room: Room) -> None:
@@ -320,5 +395,6 @@ class Hub:
 
     async def close(self) -> None:
         """Ends what is under way."""
+        await self._repairs.close()
         for task in tuple(self._leaving.values()):
             task.cancel()

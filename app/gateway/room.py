@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from app.broker.base import Position
 from app.gateway.delivery import Delivery
+from app.gateway.replay import SharedReads
 from app.gateway.writers import Writers
 from app.settings import Namespace
 from app.wire.plain import FORMATS, Format
@@ -25,6 +26,7 @@ class Room:
     __slots__ = (
         "dirty",
         "heard_at",
+        "held",
         "joining",
         "late",
         "members",
@@ -35,7 +37,9 @@ class Room:
         "passing",
         "paused",
         "pending",
+        "reads",
         "ready",
+        "repair_again",
         "skipped",
         "subscribed",
         "timer",
@@ -57,6 +61,12 @@ class Room:
         #: The newest position that this node has heard or read; None before the first.
         self.top: Position | None = None
 
+        #: Reads of the history, shared by those who join; None while nobody does.
+        self.reads: SharedReads | None = None
+        #: Publications that wait until a gap before them is filled; None while there is none (R2).
+        self.held: list[Delivery] | None = None
+        #: Whether something may have been missed again since the repair's last read was sent.
+        self.repair_again = False
         #: Joiners that wait for their position, with what came meanwhile (R1). None while there are none.
         self.joining: dict[Session, list[Delivery]] | None = None
         #: Members whose position was ahead of what this node had heard: they get only what is after it.

@@ -11,14 +11,17 @@ from msgspec import Struct
 
 from app import codes
 from app.auth.permissions import Claims
+from app.broker.base import Position
 from app.codes import CommandError
 from app.gateway.gateway import Gateway
-from app.gateway.naming import options_of
+from app.gateway.history import past_publications, read_page
 from app.http import api_types as types
 from app.http.api_keys import require_api_key
 from app.http.body import Call, read
 from app.http.errors import Failure, Problem
 from app.http.openapi import request_body, response
+from app.server.pod import Slot
+from app.wire.plain import JSON
 
 Takes = TypeVar("Takes", bound=Call)
 Gives = TypeVar("Gives", bound=Struct)
@@ -48,6 +51,7 @@ _FAILURES: dict[int | str, dict[str, Any]] = {
     403: response(Failure, "The room belongs to a user, or no keys are configured (103)"),
     404: response(Failure, "The room's prefix names no namespace (102), or the feature is off here (108)"),
     408: response(Failure, "The body did not arrive in time (107)"),
+    409: response(Failure, "`since` is a position that the history does not reach (112)"),
     413: response(Failure, "The body or the data is too large (106)"),
     429: response(Failure, "Too much is under way (111); see Retry-After"),
     503: response(Failure, "The broker did not answer, the outcome is unknown (100); see Retry-After"),
@@ -169,16 +173,18 @@ def _noted(gateway: Gateway, error: CommandError) -> Problem:
     return Problem.of(error)
 
 
-@_route("/presence", types.Presence, types.Done, "Who is in a room (not available yet)")
-async def presence(gateway: Gateway, wanted: types.Presence) -> types.Done:
-    options_of(wanted.room, gateway.settings)
-    raise CommandError(codes.NOT_AVAILABLE, "presence is not available yet")
+@_route("/presence", types.Presence, types.Present, "Who is in a room")
+async def presence(gateway: Gateway, wanted: types.Presence) -> types.Present:
+    present = await gateway.presence(wanted.room, wanted.limit)
+    members = [types.Member(member.user, member.session) for member in present.members]
+    return types.Present(present.sessions, present.users, members)
 
 
-@_route("/history", types.History, types.Done, "A room's publications (not available yet)")
-async def history(gateway: Gateway, wanted: types.History) -> types.Done:
-    options_of(wanted.room, gateway.settings)
-    raise CommandError(codes.NOT_AVAILABLE, "reading history is not available yet")
+@_route("/history", types.History, types.HistoryPage, "A room's publications")
+async def history(gateway: Gateway, wanted: types.History) -> types.HistoryPage:
+    since = None if wanted.since is None else Position(wanted.since.epoch, wanted.since.offset)
+    page = await read_page(gateway, wanted.room, since=since, limit=wanted.limit, reverse=wanted.reverse)
+    return types.HistoryPage(page.top.epoch, page.top.offset, past_publications(page, JSON))
 
 
 @_route("/tickets", types.Ticket, types.TicketIssued, "Issue a one-time ticket")
@@ -200,3 +206,18 @@ async def rooms(request: Request) -> Response:
     counts, nodes = await _gateway(request).rooms()
     largest = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     return _answer(types.RoomList([types.RoomCount(room, members) for room, members in largest], nodes))
+
+
+@router.post(
+    "/drain",
+    summary="End this pod",
+    response_class=Response,
+    responses={200: response(types.Done, "It has begun"), **{status: _FAILURES[status] for status in (401, 403, 404)}},
+)
+async def drain(request: Request) -> Response:
+    """What SIGTERM to its gunicorn master does: all of its workers drain, and the pod ends. To be called at the pod
+    itself, on its internal port: Nginx sends it to any."""
+    slot: Slot = request.app.state.slot
+    if not slot.pod.end():
+        raise CommandError(codes.NOT_AVAILABLE, "this process has no gunicorn master")
+    return _answer(types.Done())

@@ -6,6 +6,7 @@ from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from app.http.body import Call
 from app.http.errors import Problem
+from app.wire.messages import PastPublication
 
 RoomName = Annotated[
     str,
@@ -79,20 +80,23 @@ class Batch(Call):
 
 
 class Presence(Call):
-    """Who is in a room."""
+    """Who is in a room: how many, and at most `limit` of them by name. Error 108 where the namespace keeps none."""
 
     room: RoomName
+    limit: Annotated[int, Meta(ge=0)] | None = None
 
 
 class Since(Struct, forbid_unknown_fields=True):
     """A position."""
 
     epoch: str
-    offset: Annotated[int, Meta(ge=0)]
+    offset: Annotated[int, Meta(ge=0, le=2**53)]
 
 
 class History(Call):
-    """A room's publications."""
+    """What a room keeps, the oldest first: `limit` publications at most, after `since`; with `reverse` those before it,
+    the newest first. A page ends at `history_page` publications and half of `outbox_bytes`; `limit` 0 asks for the
+    position only."""
 
     room: RoomName
     limit: Annotated[int, Meta(ge=0)] | None = None
@@ -114,6 +118,14 @@ class Published(Struct):
 
     epoch: str
     offset: int
+
+
+class HistoryPage(Struct):
+    """The room's newest position when it was read, and publications in the order asked for."""
+
+    epoch: str
+    offset: int
+    publications: list[PastPublication]
 
 
 class RoomResult(Struct, omit_defaults=True):
@@ -151,6 +163,21 @@ class Outcomes(Struct):
     results: list[Outcome]
 
 
+class Member(Struct):
+    """One session in a room."""
+
+    user: str
+    session: str
+
+
+class Present(Struct):
+    """Who is in a room, on all nodes. `members`: some of them, `presence_page` at most."""
+
+    sessions: int
+    users: int
+    members: list[Member]
+
+
 class RoomCount(Struct):
     """A room and how many sessions are in it, on all nodes that answered."""
 
@@ -184,7 +211,7 @@ EXAMPLES: dict[str, Any] = {
     },
     "SendToUser": {"user": "ann", "data": {"mail": 3}},
     "Disconnect": {"user": "ann", "reconnect": False},
-    "Presence": {"room": "chat:lobby"},
+    "Presence": {"room": "chat:lobby", "limit": 10},
     "History": {"room": "chat:lobby", "limit": 10},
     "Ticket": {"user": "ann", "rooms": ["chat:*"], "publish": ["chat:*"], "ttl": 3600},
 }

@@ -23,6 +23,7 @@ _STATUS = {
     codes.LIMIT_EXCEEDED: 413,
     codes.NOT_AVAILABLE: 404,
     codes.TOO_MANY_REQUESTS: 429,
+    codes.UNRECOVERABLE: 409,
 }
 _OTHER_STATUS = 400
 

@@ -3,21 +3,20 @@
 Read once, in the master. Wrong settings end it with one line each before anything is forked (N2).
 """
 
-import math
 import os
 import shutil
 import sys
 from pathlib import Path
 from typing import Any, NoReturn
 
+from app import hosting
 from app.server.pod import CAPACITY, PodState
 from app.server.ports import why_not
 from app.server.rlimits import raise_nofile
 from app.server.rolling import RollingRestart
-from app.settings import Settings, SettingsError, check_hosting, load
+from app.settings import Settings, SettingsError, load
 from app.telemetry import logs
 
-DRAIN_MARGIN = 5  # seconds between the end of the drain and gunicorn's SIGKILL (N5)
 METRICS = "PROMETHEUS_MULTIPROC_DIR"
 
 
@@ -51,8 +50,8 @@ bind = [f"{_host}:{port}" for port in dict.fromkeys((_settings.public_port, _set
 reuse_port = True  # a shared listener is unfair: 42 to 548 of 1,000 connections for each of four workers
 backlog = 4096
 keepalive = 75  # seconds; longer than Nginx keeps its idle connections to us, so that it is the one who closes
-timeout = 30  # seconds without a sign of life from the event loop
-graceful_timeout = math.ceil(_settings.drain_timeout) + DRAIN_MARGIN
+timeout = hosting.WORKER_TIMEOUT
+graceful_timeout = hosting.graceful_timeout(_settings)
 worker_tmp_dir = str(_memory) if _has_memory else None
 control_socket_disable = True  # one file for all gunicorns of a user (N5)
 forwarded_allow_ips = ",".join(_settings.trusted_proxies)
@@ -67,7 +66,7 @@ _pod: PodState
 def on_starting(server: Any) -> None:
     """In the master, once, before it binds or forks."""
     global _pod, _restart
-    _check_workers(server.cfg.workers)
+    _check(server.cfg)
     taken = [reason for host, port in server.cfg.address if (reason := why_not(host, port))]
     if taken:
         _refuse("\n".join(taken))
@@ -82,13 +81,15 @@ def on_starting(server: Any) -> None:
     _restart = RollingRestart(server, _pod, _settings)
 
 
-def _check_workers(count: int) -> None:
+def _check(cfg: Any) -> None:
+    """What gunicorn makes of this file, its command line and GUNICORN_CMD_ARGS."""
     try:
-        check_hosting(_settings, count)
+        hosting.check_workers(_settings, cfg.workers)
+        hosting.check_timeouts(_settings, cfg.graceful_timeout, cfg.timeout)
     except SettingsError as error:
         _refuse(str(error))
-    if count > CAPACITY:
-        _refuse(f"WEB_CONCURRENCY: a pod has room for {CAPACITY} workers, not {count}")
+    if cfg.workers > CAPACITY:
+        _refuse(f"WEB_CONCURRENCY: a pod has room for {CAPACITY} workers, not {cfg.workers}")
 
 
 def pre_fork(server: Any, worker: Any) -> None:

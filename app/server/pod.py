@@ -6,6 +6,7 @@ A probe reaches one random worker; it must answer for all of them. Works without
 import math
 import mmap
 import os
+import signal
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -48,16 +49,26 @@ class Verdict:
 class PodState:
     """The slots of all workers."""
 
-    def __init__(self, workers: int, clock: Callable[[], float] = time.monotonic) -> None:
-        """For `workers` of them. The clock must be the same in all processes, as `time.monotonic` is."""
+    def __init__(self, workers: int, clock: Callable[[], float] = time.monotonic, *, master: int | None = None) -> None:
+        """For `workers` of them. The clock must be the same in all processes, as `time.monotonic` is.
+
+        `master`: process id of the one that forks them."""
         self.workers = workers
+        self._master = master
         self.clock = clock
         self._cells = memoryview(mmap.mmap(-1, CAPACITY * _WIDTH * 8)).cast("d")
 
     @classmethod
     def create(cls, workers: int) -> "PodState":
-        """Anonymous memory, shared with every process forked from now on."""
-        return cls(workers)
+        """In the master: anonymous memory, shared with every process forked from now on."""
+        return cls(workers, master=os.getpid())
+
+    def end(self) -> bool:
+        """In a worker: SIGTERM to the master, the one trigger of a drain (N1). False where there is no master."""
+        if self._master is None or self._master != os.getppid():
+            return False
+        os.kill(self._master, signal.SIGTERM)
+        return True
 
     def slot(self, index: int) -> "Slot":
         return Slot(self, index)
@@ -177,7 +188,7 @@ def own_slot() -> Slot:
     """The slot of this process; outside of gunicorn a new pod of one."""
     if _own is not None:
         return _own
-    slot = PodState.create(1).slot(0)
+    slot = PodState(1).slot(0)
     slot.claim()
     slot.enter()
     return slot

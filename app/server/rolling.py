@@ -6,6 +6,7 @@ gunicorn's own reload starts as many workers again and ends all old ones togethe
 import signal
 from typing import Any
 
+from app.hosting import check_timeouts
 from app.server.pod import PodState, State
 from app.settings import Settings, SettingsError, load
 from app.telemetry import logs
@@ -30,11 +31,13 @@ class RollingRestart:
     def begin(self) -> None:
         """With wrong settings nothing happens but a log line for each."""
         try:
-            self.settings = load()
+            settings = load()
+            check_timeouts(settings, self._arbiter.cfg.graceful_timeout, self._arbiter.cfg.timeout)
         except SettingsError as error:
             for line in str(error).splitlines():
                 log.error("restart refused: wrong settings", problem=line)
             return
+        self.settings = settings
         workers = self._arbiter.WORKERS
         self._waiting = sorted(workers, key=lambda pid: workers[pid].age)
         log.info("rolling restart begins", workers=len(self._waiting))

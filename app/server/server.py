@@ -15,6 +15,7 @@ from typing import Protocol, cast, runtime_checkable
 import uvicorn
 from uvicorn.config import Config
 
+from app.hosting import NOTIFY_INTERVAL
 from app.server.http_protocol import HttpProtocol
 from app.server.pod import Slot
 from app.server.state import NodeState
@@ -96,7 +97,7 @@ class Server(uvicorn.Server):
         elif not self._drain_asked:
             self._drain_asked = True
             # Bounds the whole also where no master is left to do it: the default action ends the process.
-            signal.alarm(math.ceil(self._settings.drain_timeout + AFTER_DRAIN) + 1)
+            signal.alarm(math.ceil(self._settings.drain_delay + self._settings.drain_timeout + AFTER_DRAIN) + 1)
 
     async def on_tick(self, counter: int) -> bool:
         """Called ten times a second."""
@@ -119,11 +120,13 @@ class Server(uvicorn.Server):
         """Until the very end: gunicorn kills a worker that is silent for `timeout` seconds, also in its drain (N5)."""
         while True:
             self._notify()
-            await asyncio.sleep(1)
+            await asyncio.sleep(NOTIFY_INTERVAL)
 
     async def _drain_sessions(self) -> None:
         self.server_state.draining = True
         self._slot.drain()
+        if not self._orphan:
+            await asyncio.sleep(self._settings.drain_delay)
         timeout = min(self._settings.drain_timeout, ORPHAN_DRAIN) if self._orphan else self._settings.drain_timeout
         started = time.monotonic()
         log.info("drain begins", timeout=timeout, connections=len(self.server_state.connections))

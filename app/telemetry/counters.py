@@ -27,6 +27,8 @@ _LABELLED: dict[str, Counter] = {
     "slow_consumers": metrics.SLOW_CONSUMERS,
     "skipped": metrics.SKIPPED,
     "limit_hits": metrics.LIMIT_HITS,
+    "recoveries": metrics.RECOVERIES,
+    "repairs": metrics.REPAIRS,
 }
 
 
@@ -49,6 +51,8 @@ class Counters:
     slow_consumers: defaultdict[str, int]  # policy
     skipped: defaultdict[str, int]  # policy
     limit_hits: defaultdict[str, int]  # name of the setting
+    recoveries: defaultdict[str, int]  # outcome
+    repairs: defaultdict[str, int]  # outcome
 
     def __init__(self) -> None:
         for name in _PLAIN:

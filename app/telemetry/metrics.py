@@ -70,6 +70,8 @@ PUBLICATIONS_PUBLISHED = _counter(
 DELIVERIES = _counter("carillon_deliveries_total", "Publications handed to members.", "namespace")
 SLOW_CONSUMERS = _counter("carillon_slow_consumers_total", "Times that a full outbox met its policy.", "policy")
 SKIPPED = _counter("carillon_skipped_total", "Publications left out for a slow member, by policy.", "policy")
+RECOVERIES = _counter("carillon_recoveries_total", "Clients that came back with a position, by outcome.", "outcome")
+REPAIRS = _counter("carillon_repairs_total", "Gaps in what a node heard, by outcome.", "outcome")
 LIMIT_HITS = _counter("carillon_limit_hits_total", "Times that a limit was reached, by the setting's name.", "limit")
 
 # The broker

@@ -29,7 +29,8 @@ class Auth(Command, tag="auth", kw_only=True):
 
 
 class Subscribe(Command, tag="subscribe", kw_only=True):
-    """Joins a room; with `since` the publications after that position come in the reply."""
+    """Joins a room. With `since` the reply says whether it `recovered`: then all publications after that position
+    follow, each once; else some are lost to this client, and `offset` is where it begins."""
 
     room: RoomName
     since: Since | None = None
@@ -52,13 +53,15 @@ class Publish(Command, tag="publish", kw_only=True):
 
 
 class Presence(Command, tag="presence", kw_only=True):
-    """Asks who is in a room."""
+    """Asks who is in a room that this session is in: how many, and at most `limit` of them by name."""
 
     room: RoomName
+    limit: Annotated[int, Meta(ge=0)] | None = None
 
 
 class History(Command, tag="history", kw_only=True):
-    """Asks for a room's publications."""
+    """Asks for publications that a room keeps, the oldest first: `limit` at most, after `since`; with `reverse` those
+    before it, the newest first. `limit` 0 asks for the room's position only."""
 
     room: RoomName
     limit: Annotated[int, Meta(ge=0)] | None = None
@@ -95,6 +98,13 @@ class Publisher(Struct, kw_only=True):
     session: str
 
 
+class Member(Struct):
+    """One session in a room."""
+
+    user: str
+    session: str
+
+
 class Welcome(Event, tag="welcome", kw_only=True):
     """The first frame after the upgrade (A4). `node` differs for each worker.
 
@@ -103,6 +113,15 @@ class Welcome(Event, tag="welcome", kw_only=True):
     session: str
     node: str
     ping_interval: float
+
+
+class PastPublication(Struct, kw_only=True, omit_defaults=True, rename={"sender": "from"}):
+    """A publication of a room's history. No `from`: it came by the server API."""
+
+    offset: int
+    data: Raw
+    sender: Publisher | UnsetType = UNSET
+    tags: dict[str, str] | UnsetType = UNSET
 
 
 class Ok(Event, tag="ok", kw_only=True):
@@ -115,6 +134,11 @@ class Ok(Event, tag="ok", kw_only=True):
     epoch: str | UnsetType = UNSET
     offset: int | UnsetType = UNSET
     data: Raw | UnsetType = UNSET
+    publications: list[PastPublication] | UnsetType = UNSET
+    recovered: bool | UnsetType = UNSET
+    sessions: int | UnsetType = UNSET
+    users: int | UnsetType = UNSET
+    members: list[Member] | UnsetType = UNSET
 
 
 class Error(Event, tag="error", kw_only=True):
@@ -142,6 +166,15 @@ class Insufficient(Event, tag="insufficient", kw_only=True):
     """Publications of this room may have been missed; what is needed must be fetched elsewhere (P1)."""
 
     room: str
+
+
+class PresenceChange(Event, tag="presence", kw_only=True):
+    """Users whose first session came into the room, or whose last one left it some seconds ago, where the namespace has
+    `join_leave`. At most once: after `insufficient` or a reconnect the command `presence` says how it is."""
+
+    room: str
+    joined: list[str] | UnsetType = UNSET
+    left: list[str] | UnsetType = UNSET
 
 
 class Unsubscribed(Event, tag="unsubscribed", kw_only=True):
@@ -176,6 +209,7 @@ EVENTS: tuple[type[Event], ...] = (
     Error,
     Message,
     Insufficient,
+    PresenceChange,
     Unsubscribed,
     ServerPing,
     ServerPong,

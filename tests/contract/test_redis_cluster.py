@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from app.broker.base import Broker
+from app.broker.base import Broker, Position
 from app.broker.topology import slot_of
 from app.settings import Settings
 from tests.support.brokers import ENVELOPE, HISTORY, Recorder, hearing, hears, settings_for
@@ -87,6 +87,19 @@ async def test_a_publish_finds_a_room_that_has_moved(pair: tuple[Broker, Recorde
     assert (await broker.publish("away", ENVELOPE, history=HISTORY)).offset == 1
     assert (await broker.publish("away", ENVELOPE, history=None)).offset == 0
     assert broker.stats.retries >= 1
+
+
+async def test_a_reader_finds_a_room_that_has_moved(pair: tuple[Broker, Recorder], cluster: ClusterOfThree) -> None:
+    """MOVED, where a read is the first to see it."""
+    broker, _ = pair
+    source = owner(cluster, "past")
+    target = next(node for node in cluster.nodes if node is not source)
+    cluster.move(slot_of(b"{past}"), source, target)
+    page = await broker.read("past", HISTORY, since=None, limit=10)
+    assert (page.top.offset, page.publications) == (0, [])
+    assert broker.stats.retries >= 1
+    assert await broker.publish("past", ENVELOPE, history=HISTORY) == Position(page.top.epoch, 1)
+    assert (await broker.read("past", HISTORY, since=None, limit=10)).publications == [(1, ENVELOPE)]
 
 
 async def test_a_slot_on_its_way(pair: tuple[Broker, Recorder], cluster: ClusterOfThree) -> None:

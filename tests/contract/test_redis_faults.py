@@ -118,6 +118,40 @@ async def test_publishes_wait_for_the_server_within_their_time(own: Server, pair
     assert (kept.offset, plain.offset) == (1, 0)
 
 
+async def test_a_read_whose_answer_got_lost_is_asked_again(own: Server) -> None:
+    async with proxy(own.port) as between:
+        settings = settings_for(f"redis://127.0.0.1:{between.port}")
+        async with hearing(settings) as (broker, _):
+            await broker.publish("room", ENVELOPE, history=HISTORY)
+            between.mute()
+            reading = asyncio.create_task(broker.read("room", HISTORY, since=None, limit=10))
+            await asyncio.sleep(0)  # it is sent with the end of this tick
+            await asyncio.sleep(0)
+            between.cut()
+            assert (await reading).publications == [(1, ENVELOPE)]
+            assert broker.stats.retries >= 1
+
+
+async def test_a_server_that_loads_its_data_is_waited_for(tmp_path: Path) -> None:
+    """LOADING"""
+    with server(tmp_path, "--enable-debug-command", "local") as own:
+        async with hearing(settings_for(own.url)) as (broker, _):
+            top = await broker.publish("room", ENVELOPE, history=HISTORY)
+            for number in range(100):
+                own.do("SET", f"filler{number}", "x" * 1000)
+            own.do("CONFIG", "SET", "loading-process-events-interval-bytes", 1024)
+            own.do("CONFIG", "SET", "key-load-delay", 3000)  # microseconds
+            loading = asyncio.create_task(asyncio.to_thread(own.do, "DEBUG", "RELOAD"))
+            await until(lambda: b"loading:1" in own.do("INFO", "persistence"), "it loads")
+            page, last = await asyncio.gather(
+                broker.read("room", HISTORY, since=None, limit=10), broker.publish("room", ENVELOPE, history=HISTORY)
+            )
+            await loading
+            assert broker.stats.retries >= 2
+            assert page.publications[0] == (1, ENVELOPE)
+            assert (last.epoch, last.offset) == (top.epoch, 2)
+
+
 async def test_it_starts_while_the_server_is_away(own: Server) -> None:
     """N2"""
     settings = settings_for(own.url, broker_timeout=0.2)
@@ -129,7 +163,7 @@ async def test_it_starts_while_the_server_is_away(own: Server) -> None:
             "publish": broker.publish("room", ENVELOPE, history=HISTORY),
             "announce": broker.publish("room", ENVELOPE, history=None),
             "subscribe": broker.subscribe("room"),
-            "position": broker.position("room", HISTORY),
+            "read": broker.read("room", HISTORY, since=None, limit=10),
             "control": broker.send_control(b""),
             "put": broker.put("key", b"value", 1),
             "take": broker.take("key"),

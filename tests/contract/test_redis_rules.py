@@ -78,13 +78,25 @@ class TestWhatIsWritten:
         kept = valkey.do("PTTL", f"{channel}:idem:k") / 1000
         assert settings.idempotency_ttl - 5 < kept <= settings.idempotency_ttl
 
-    async def test_asking_for_the_position_refreshes_meta(self, pair: Pair, valkey: Server, channel: str) -> None:
-        """P5"""
+    async def test_reading_refreshes_meta_and_nothing_else(self, pair: Pair, valkey: Server, channel: str) -> None:
+        """P5: the history counts from its last publication."""
         broker, _ = pair
         await broker.publish("room", ENVELOPE, history=HISTORY)
-        valkey.do("PEXPIRE", f"{channel}:meta", 5000)
-        await broker.position("room", HISTORY)
+        for key in ("meta", "stream"):
+            valkey.do("PEXPIRE", f"{channel}:{key}", 5000)
+        await broker.read("room", HISTORY, since=None, limit=1)
         assert valkey.do("PTTL", f"{channel}:meta") > 5000
+        assert valkey.do("PTTL", f"{channel}:stream") <= 5000
+
+    async def test_entries_that_no_node_has_written_are_not_read(
+        self, pair: Pair, valkey: Server, channel: str
+    ) -> None:
+        broker, _ = pair
+        await broker.publish("room", ENVELOPE, history=HISTORY)
+        valkey.do("XADD", f"{channel}:stream", "*", "strange", "entry")
+        for reverse in (False, True):
+            page = await broker.read("room", HISTORY, since=None, limit=10, reverse=reverse)
+            assert page.publications == [(1, ENVELOPE)]
 
     async def test_the_brokers_own_keys_go_soon(self, pair: Pair, valkey: Server, settings: Settings) -> None:
         """They only serve repetitions within `broker_timeout`."""
@@ -128,6 +140,8 @@ class TestNothingHalf:
         valkey.do("SET", f"{channel}:stream", "of the wrong type")
         with pytest.raises(BrokerUnavailable, match=r"refused \(WRONGTYPE\)"):
             await broker.publish("room", ENVELOPE + b"lost", history=HISTORY, idempotency_key="k")
+        with pytest.raises(BrokerUnavailable, match=r"refused \(WRONGTYPE\)"):
+            await broker.read("room", HISTORY, since=None, limit=10)
         assert valkey.do("EXISTS", f"{channel}:idem:k") == 0
         valkey.do("RENAME", f"{channel}:aside", f"{channel}:stream")
         second = await broker.publish("room", ENVELOPE + b"kept", history=HISTORY, idempotency_key="k")
@@ -160,14 +174,18 @@ class TestNothingHalf:
                 await broker.publish("room", ENVELOPE, history=HISTORY)
                 own.do("CONFIG", "SET", "maxmemory", 1)
                 publishing = asyncio.create_task(broker.publish("room", ENVELOPE, history=HISTORY))
-                await until(lambda: broker.stats.retries >= 2, "refused at least twice")
+                reading = asyncio.create_task(broker.read("room", HISTORY, since=None, limit=10))
+                await until(lambda: broker.stats.retries >= 3, "both refused")
                 own.do("CONFIG", "SET", "maxmemory", 0)
                 assert (await publishing).offset == 2
+                assert (await reading).publications[0] == (1, ENVELOPE)
 
     async def test_no_memory_for_long_is_an_error(self, tmp_path: Path) -> None:
         with server(tmp_path) as own:
             async with hearing(settings_for(own.url, broker_timeout=0.3)) as (broker, _):
                 own.do("CONFIG", "SET", "maxmemory", 1)
+                with pytest.raises(BrokerUnavailable, match=r"refused \(OOM\)"):
+                    await broker.read("room", HISTORY, since=None, limit=10)
                 for key in (None, "k"):
                     for history in (HISTORY, None):
                         if key or history:
@@ -182,6 +200,8 @@ class TestNothingHalf:
                 for expected in (1, 2):
                     own.do("SCRIPT", "FLUSH")
                     assert (await broker.publish("room", ENVELOPE, history=HISTORY)).offset == expected
+                    own.do("SCRIPT", "FLUSH")
+                    assert (await broker.read("room", HISTORY, since=None, limit=0)).top.offset == expected
 
 
 class TestOnce:
@@ -263,9 +283,20 @@ class TestRollback:
                 old = await self.publish(broker, 2)
                 own.kill()
                 own.start()
-                new = await broker.position("room", self.HISTORY)
+                new = (await broker.read("room", self.HISTORY, since=None, limit=0)).top
                 assert new.epoch != old.epoch
                 assert new.offset == 0
+
+    async def test_what_an_older_snapshot_has_brought_back_is_not_read(self, tmp_path: Path) -> None:
+        with server(tmp_path) as own:
+            async with hearing(settings_for(own.url)) as (broker, _):
+                old = await self.publish(broker, 3)
+                own.do("SAVE")
+                own.kill()
+                own.start()
+                page = await broker.read("room", self.HISTORY, since=1, limit=10)
+                assert page.top.epoch != old.epoch
+                assert (page.top.offset, page.publications) == (0, [])
 
     @pytest.mark.parametrize(("trusted", "offset"), [(True, 3), (False, 1)])
     async def test_a_restart_from_aof_goes_on_only_where_it_is_trusted(

@@ -38,8 +38,11 @@ async def test_a_failover_in_sync_begins_a_new_epoch(own: Trio) -> None:
         key = settings.key_prefix + "{room}:meta"
         await until(lambda: own.replica.do("HGET", key, "offset") == b"3", "the replica is in sync")
         await fail_over(own, broker, sink)
+        page = await broker.read("room", HISTORY, since=None, limit=10)
+        assert page.top.epoch != old.epoch
+        assert page.publications == []
         new = await publish(broker, 1)
-        assert new.epoch != old.epoch
+        assert new.epoch == page.top.epoch
         assert new.offset == 1
         await until(lambda: hears(broker, settings), "it hears")
         await until(lambda: sink.publications[-1][1] == new, "heard at the new master")

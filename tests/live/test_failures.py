@@ -147,22 +147,3 @@ async def test_valkey_away_for_twenty_seconds_closes_nobody_and_new_ones_wait(ma
     assert set(statuses) == {(503, True)}
     assert all(client.close_code is None for client in clients)
     await close_all(clients)
-
-
-async def test_a_draining_pod_says_goodbye_and_its_clients_move(make_stack: StackFactory) -> None:
-    """N1, N3: SIGTERM; new ones are passed on by Nginx, against their cookie."""
-    stack = make_stack()
-    clients = [Client(stack.ws_url, token=stack.token(f"user-{number}")) for number in range(40)]
-    await open_all(clients)
-    leaving = set(stack.worker_pids(1))
-    moving = [client for client in clients if pid_of(client) in leaving]
-    assert moving
-    await asyncio.to_thread(stack.stop_pod, 1)
-    for client in moving:
-        assert await client.closed() == 3001
-        goodbye = await client.event("goodbye")
-        assert 0 <= goodbye["reconnect_in_ms"] < 1000, "N6"
-        await reconnected(client)
-        assert pid_of(client) not in leaving
-    assert [client.close_code for client in clients] == [None] * len(clients)
-    await close_all(clients)

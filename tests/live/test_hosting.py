@@ -66,6 +66,13 @@ class TestBeforeTheFirstFork:
     def test_memory_broker_with_two_workers(self) -> None:
         assert "memory://" in self.refused(CARILLON_REDIS_URL="memory://", WEB_CONCURRENCY="2")
 
+    def test_timeouts_of_gunicorn_that_cut_the_drain_off_or_kill_who_only_lags(self) -> None:
+        """N5."""
+        error = self.refused(CARILLON_DRAIN_TIMEOUT="20", GUNICORN_CMD_ARGS="--graceful-timeout 24 --timeout 2")
+        graceful, timeout = error.splitlines()
+        assert "graceful_timeout of 24 s" in graceful
+        assert "timeout of 2 s" in timeout
+
     def test_taken_ports_also_where_the_other_server_would_share_them(self) -> None:
         with ExitStack() as stack:
             ports = []
@@ -153,6 +160,9 @@ class TestSignals:
             pod.process.send_signal(signal.SIGHUP)
             line = pod.logged("restart refused")
             assert "ping_interval" in line["problem"]
+            config.write_text("drain_timeout = 60\n")  # gunicorn's graceful_timeout stays what it was (N5)
+            pod.process.send_signal(signal.SIGHUP)
+            assert "graceful_timeout" in pod.logged("restart refused")["problem"]
             assert pod.worker_pids() == before
 
             config.write_text("ping_interval = 20\n")

@@ -1,6 +1,7 @@
 """Brokers for tests, and a sink that remembers what a broker told it."""
 
 import asyncio
+import json
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import asynccontextmanager
@@ -25,6 +26,8 @@ class Recorder:
     def __init__(self) -> None:
         self.publications: list[tuple[str, Position, bytes]] = []
         self.controls: list[bytes] = []
+        #: Room and who joined or left, as JSON.
+        self.presence: list[tuple[str, Any]] = []
         #: "lost", and the rooms of each `restored`, in order.
         self.events: list[str | list[str]] = []
         #: The next publication raises, as a mistake in a node would.
@@ -35,6 +38,10 @@ class Recorder:
             self.fail_next = False
             raise RuntimeError("a mistake in the sink")
         self.publications.append((room, position, envelope))
+
+    def presence_changed(self, room: str, news: bytes) -> None:
+        assert news[:1] == b"1"
+        self.presence.append((room, json.loads(news[1:])))
 
     def control(self, message: bytes) -> None:
         self.controls.append(message)

@@ -127,8 +127,8 @@ class Client:
 
     async def closed(self, timeout: float = DEADLINE) -> int:
         """Waits for the end of the connection; returns its close code."""
-        await until(lambda: self.close_code is not None, "the connection ends", timeout)
-        assert self.close_code is not None
+        await asyncio.wait((self._reader,), timeout=timeout)
+        assert self.close_code is not None, f"still connected after {timeout} s"
         return self.close_code
 
 

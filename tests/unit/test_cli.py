@@ -183,6 +183,11 @@ class TestProgram:
         assert ended.stderr.startswith(f"carillon: {name}: ")
         assert "a-password" not in ended.stderr
 
+    def test_a_drain_that_would_be_cut_off_is_refused(self) -> None:  # N5
+        ended = self.run("serve", CARILLON_DRAIN_TIMEOUT="25", CARILLON_TERMINATION_GRACE="30")
+        assert (ended.returncode, ended.stdout, ended.stderr.count("\n")) == (2, "", 1)
+        assert ended.stderr.startswith("carillon: CARILLON_TERMINATION_GRACE: 30 s cut the drain off")
+
     def test_no_command_shows_the_usage(self) -> None:
         ended = self.run()
         assert ended.returncode == 2

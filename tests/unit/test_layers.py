@@ -16,7 +16,7 @@ FLOORS = [
     {"server", "__main__"},
     {"gateway", "cli"},
     {"auth"},
-    {"broker", "offload", "hooks"},
+    {"broker", "offload", "hooks", "hosting"},
     {"wire", "settings"},
     {"telemetry", "codes", "offload_process", "settings_sources"},
 ]

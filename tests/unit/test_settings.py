@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from app.settings import GENERATED_PREFIX, Access, Namespace, Settings, SettingsError, SlowConsumer, check_hosting, load
+from app.settings import GENERATED_PREFIX, Access, Namespace, Settings, SettingsError, SlowConsumer, load
 
 LONG = "a-secret-of-thirty-two-characters"
 
@@ -107,6 +107,13 @@ class TestNamespaces:
         assert line.startswith("CARILLON_NAMESPACES__CHAT: history_size > 0 promises no loss")
         env(NAMESPACES__CHAT__LOSSY="1")
         assert load().namespaces["chat"].lossy
+
+    def test_joins_and_leaves_cannot_be_told_where_nobody_keeps_them(self, env: Env) -> None:  # A1
+        env(NAMESPACES__CHAT__JOIN_LEAVE="1")
+        (line,) = refusal()
+        assert line.startswith("CARILLON_NAMESPACES__CHAT: join_leave tells of changes in what presence keeps")
+        env(NAMESPACES__CHAT__PRESENCE="1")
+        assert load().namespaces["chat"].join_leave
 
 
 class TestUnknownNames:
@@ -269,20 +276,6 @@ class TestWrongValues:
         text = "\n".join(refusal())
         assert len(text.splitlines()) == 3
         assert not any(word in text for word in ("short-secret", "dev-key"))
-
-
-class TestHosting:
-    def test_memory_serves_one_worker(self) -> None:
-        check_hosting(load(), workers=1)
-        with pytest.raises(SettingsError, match="CARILLON_REDIS_URL: memory:// reaches one process only"):
-            check_hosting(load(), workers=2)
-
-    def test_redis_serves_any_number(self) -> None:
-        check_hosting(load(redis_url="redis://h"), workers=64)
-
-    def test_nobody_is_served_by_none(self) -> None:
-        with pytest.raises(SettingsError, match="WEB_CONCURRENCY"):
-            check_hosting(load(redis_url="redis://h"), workers=0)
 
 
 def test_every_setting_is_described() -> None:

@@ -67,7 +67,7 @@ class Crowd:
             connection.raw_write = peer.session.raw_write = deque(maxlen=0).append
             connection.socket = number if self._mode == "C" else connection.socket
             await self.node.gateway.hub.join(
-                peer.session, "chat:x", self.node.settings.namespaces["chat"], lambda _: None
+                peer.session, "chat:x", self.node.settings.namespaces["chat"], lambda _, __: None
             )
         publish(self.node)  # makes the snapshot
 
@@ -257,7 +257,7 @@ class Idle:
         node.gateway.add(session, None)
         connection.hand_over(session)
         await node.gateway.admit(session, Claims(f"user-{number}", None, ("*",), ("*",)))
-        await node.gateway.hub.join(session, "chat:x", node.settings.namespaces["chat"], lambda _: None)
+        await node.gateway.hub.join(session, "chat:x", node.settings.namespaces["chat"], lambda _, __: None)
         await asyncio.sleep(0)
         return session
 

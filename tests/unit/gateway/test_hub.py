@@ -7,7 +7,7 @@ import pytest
 from msgspec import Raw
 
 from app import codes
-from app.broker.base import BrokerUnavailable, History, Position
+from app.broker.base import BrokerUnavailable, History, Page, Position
 from app.wire import frames
 from app.wire.deflate import deflate
 from app.wire.plain import MSGPACK
@@ -32,10 +32,10 @@ def hear(node: Node, room: str, offset: int, data: int, epoch: str = "e", sessio
 def place(node: Node, position: Position) -> None:
     """From now on this is what the broker says that a room's newest position is."""
 
-    async def told(name: str, history: History) -> Position:
-        return position
+    async def told(name: str, history: History, **asked: Any) -> Page:
+        return Page(position, ())
 
-    node.broker.position = told  # type: ignore[method-assign]
+    node.broker.read = told  # type: ignore[method-assign]
 
 
 class TestSharing:
@@ -55,7 +55,7 @@ class TestSharing:
             await node.gateway.admit(binary.session, text.session.authenticated())
             room = node.settings.namespace_of("chat:x")
             assert room is not None
-            await node.gateway.hub.join(binary.session, "chat:x", room, lambda _: None)
+            await node.gateway.hub.join(binary.session, "chat:x", room, lambda _, __: None)
             await node.gateway.publish("chat:x", {"a": [1, 2.5, None, "ä"]}, tags={"t": "1"})
             await node.settled()
             assert binary.of_type("message") == text.of_type("message")
@@ -196,12 +196,14 @@ class TestPositions:
                 hear(node, "chat:x", offset, offset, epoch)
             assert offsets(ann, "chat:x") == [1, 2, 3]
             hear(node, "chat:x", 5, 5, epoch)
+            await until(lambda: ann.data("chat:x")[-1] == 5, "history does not explain it")
             assert [event["type"] for event in ann.events[-2:]] == ["insufficient", "message"]
 
     async def test_a_new_epoch_is_told(self) -> None:
         async with Node(namespaces={"chat": HISTORY}) as node:
             ann = await node.connect("ann", "chat:x")
             hear(node, "chat:x", 1, 1, "another epoch")
+            await until(lambda: ann.data("chat:x") == [1], "the new epoch")
             assert [event["type"] for event in ann.events[-2:]] == ["insufficient", "message"]
 
     async def test_after_a_loss_of_the_broker_members_are_told_once(self) -> None:
@@ -217,16 +219,16 @@ class SlowBroker:
 
     def __init__(self, node: Node) -> None:
         self._broker = node.broker
-        self.gates = {name: asyncio.Event() for name in ("subscribe", "position", "unsubscribe")}
+        self.gates = {name: asyncio.Event() for name in ("subscribe", "read", "unsubscribe")}
         self.asked: list[tuple[str, str]] = []
         self.fails = False
         for name in self.gates:
             setattr(node.broker, name, self._held(name, getattr(node.broker, name)))
 
     def _held(self, name: str, real: Any) -> Any:
-        async def held(room: str, *rest: Any) -> Any:
+        async def held(room: str, *rest: Any, **asked: Any) -> Any:
             self.asked.append((name, room))
-            result = await real(room, *rest)  # read first: the answer is old when it arrives
+            result = await real(room, *rest, **asked)  # read first: the answer is old when it arrives
             await self.gates[name].wait()
             if self.fails:
                 raise BrokerUnavailable("the broker is away")
@@ -248,10 +250,10 @@ class TestJoining:
             ann = await node.connect("ann")
             ann.send({"type": "subscribe", "room": "chat:x", "id": 1})
             slow.let_go("subscribe")
-            await until(lambda: ("position", "chat:x") in slow.asked, "the position is read")
+            await until(lambda: ("read", "chat:x") in slow.asked, "the position is read")
             await node.gateway.publish("chat:x", 1)
             await node.gateway.publish("chat:x", 2)
-            slow.let_go("position")
+            slow.let_go("read")
             reply = await ann.reply(1)
             await node.gateway.publish("chat:x", 3)
             await until(lambda: 3 in ann.data("chat:x"), "the last one")
@@ -287,7 +289,7 @@ class TestJoining:
                 node.gateway.restored(["chat:x"])
             for offset in (1, 2, 3):
                 hear(node, "chat:x", offset, offset, "another")
-            assert offsets(late, "chat:x") == offsets(first, "chat:x") == [1, 2, 3]
+            await until(lambda: offsets(late, "chat:x") == offsets(first, "chat:x") == [1, 2, 3], "the next history")
             assert late.of_type("insufficient")
 
     async def test_what_has_no_offset_is_for_those_too_who_are_ahead(self) -> None:
@@ -306,11 +308,11 @@ class TestJoining:
     async def test_a_history_that_ends_while_somebody_joins_is_told(self) -> None:
         async with Node(namespaces={"chat": HISTORY}) as node:
 
-            async def ended(name: str, history: History) -> Position:
+            async def ended(name: str, history: History, **asked: Any) -> Page:
                 hear(node, "chat:x", 1, 1, "another")
-                return Position("former", 100)
+                return Page(Position("former", 100), ())
 
-            node.broker.position = ended  # type: ignore[method-assign]
+            node.broker.read = ended  # type: ignore[method-assign]
             ann = await node.connect("ann", "chat:x")
             assert [event["type"] for event in ann.events][-2:] == ["ok", "insufficient"]
 

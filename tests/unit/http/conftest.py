@@ -14,7 +14,12 @@ KEY = "a-key-of-the-tests-only"
 
 @pytest.fixture
 def settings() -> Settings:
-    return load(internal_port=0, api_keys=f"another-key-of-the-tests,{KEY}", max_body_bytes=10_000)
+    return load(
+        internal_port=0,
+        api_keys=f"another-key-of-the-tests,{KEY}",
+        max_body_bytes=10_000,
+        namespaces={"kept": {"history_size": 3}, "hall": {"presence": True}},
+    )
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
+from app.broker.base import Member, Presence
 from app.http import api as calls
 from app.http.api_types import EXAMPLES
 from app.main import create_app
@@ -146,9 +147,50 @@ async def test_a_ticket_whose_rights_end_sooner_ends_with_them(api: httpx.AsyncC
 
 
 @pytest.mark.parametrize("path", ["presence", "history"])
-async def test_what_is_not_available_yet_says_so(api: httpx.AsyncClient, path: str) -> None:
+async def test_what_is_not_available_says_so(api: httpx.AsyncClient, path: str) -> None:
     assert code(await post(api, path, {"room": "chat:x"}, status=404)) == 108
     assert code(await post(api, path, {"room": "nobody:x"}, status=404)) == 102
+
+
+async def test_history_answers_a_page(api: httpx.AsyncClient) -> None:
+    room = "kept:lobby"
+    assert (await post(api, "history", {"room": room}))["publications"] == []
+    for number in range(1, 5):
+        last = await post(api, "publish", {"room": room, "data": {"n": number}, "tags": {"t": "x"}})
+    page = await post(api, "history", {"room": room, "limit": 2})
+    assert page == last | {"publications": [{"offset": n, "data": {"n": n}, "tags": {"t": "x"}} for n in (2, 3)]}
+    since = {"epoch": last["epoch"], "offset": 3}
+    for fields, expected in ({}, [4]), ({"reverse": True}, [2]), ({"limit": 0}, []):
+        page = await post(api, "history", {"room": room, "since": since, **fields})
+        assert [publication["offset"] for publication in page["publications"]] == expected
+
+
+async def test_a_history_that_cannot_be_read_says_why(api: httpx.AsyncClient) -> None:
+    for number in range(4):
+        last = await post(api, "publish", {"room": "kept:lobby", "data": number})
+
+    async def since(offset: int, status: int, epoch: str = last["epoch"]) -> int:
+        wanted = {"room": "kept:lobby", "since": {"epoch": epoch, "offset": offset}}
+        return code(await post(api, "history", wanted, status))
+
+    assert await since(4, 409, "another") == 112
+    assert await since(5, 409) == 112
+    assert await since(0, 409) == 112
+    assert await since(-1, 400) == 107
+    assert await since(2**53 + 1, 400) == 107
+    assert code(await post(api, "history", {"room": "chat:x"}, status=404)) == 108
+    assert code(await post(api, "history", {"room": "nobody:x"}, status=404)) == 102
+    assert code(await post(api, "history", {"room": "kept:x", "limit": -1}, status=400)) == 107
+
+
+async def test_presence_answers_who_is_in_a_room(api: httpx.AsyncClient, app: FastAPI) -> None:
+    assert await post(api, "presence", {"room": "hall:x"}) == {"sessions": 0, "users": 0, "members": []}
+    here = Presence(ttl=60, leave_delay=None, batch=1)
+    came = [Member("ann", "s1"), Member("ann", "s2")]
+    await app.state.gateway.broker.attend("hall:x", here, came=came)
+    found = await post(api, "presence", {"room": "hall:x", "limit": 1})
+    assert found == {"sessions": 2, "users": 1, "members": [{"user": "ann", "session": "s1"}]}
+    assert code(await post(api, "presence", {"room": "hall:x", "limit": -1}, status=400)) == 107
 
 
 async def test_a_ticket_is_good_once(api: httpx.AsyncClient, app: FastAPI) -> None:
@@ -182,3 +224,7 @@ async def test_requests_are_counted_by_route_never_by_path(api: httpx.AsyncClien
     text = (await api.get("/metrics")).text
     assert 'carillon_http_requests_total{route="/api/publish",status="400"}' in text
     assert "secret-of-a-client" not in text
+
+
+async def test_without_a_gunicorn_master_nothing_is_ended(api: httpx.AsyncClient) -> None:
+    assert code((await api.post("/api/drain")).json()) == 108

@@ -16,7 +16,7 @@ CALLS = ["publish", "broadcast", "batch", "send_to_user", "disconnect", "presenc
 
 @pytest.fixture(scope="module")
 def schema() -> schemathesis.BaseSchema:
-    app: FastAPI = create_app(load(internal_port=0, api_keys=KEY))
+    app: FastAPI = create_app(load(internal_port=0, api_keys=KEY, namespaces={"chat": {"history_size": 10}}))
     return schemathesis.openapi.from_asgi("/openapi.json", app)
 
 
@@ -42,5 +42,9 @@ def test_rooms_is_answered_as_documented(schema: schemathesis.BaseSchema) -> Non
     schema["/api/rooms"]["GET"].Case().call_and_validate(headers={"X-API-Key": KEY})
 
 
+def test_drain_is_answered_as_documented(schema: schemathesis.BaseSchema) -> None:
+    schema["/api/drain"]["POST"].Case().call_and_validate(headers={"X-API-Key": KEY})
+
+
 def test_the_document_names_every_call(schema: schemathesis.BaseSchema) -> None:
-    assert {f"/api/{call}" for call in (*CALLS, "rooms")} <= set(schema.raw_schema["paths"])
+    assert {f"/api/{call}" for call in (*CALLS, "drain", "rooms")} <= set(schema.raw_schema["paths"])

@@ -119,3 +119,9 @@ def test_without_gunicorn_a_process_is_a_pod_of_its_own() -> None:
     assert not second.pod.worst().ready
     assert math.isinf(second.echo_age)
     assert second.pid == os.getpid()
+
+
+def test_only_a_child_of_the_master_can_end_the_pod() -> None:
+    """Whatever bears its number else is not signalled."""
+    assert not PodState.create(1).end(), "this process is the master itself"
+    assert not own_slot().pod.end()

@@ -33,7 +33,20 @@ def test_every_gauge_says_how_workers_are_put_together() -> None:
 
 def test_no_label_can_grow_without_bound() -> None:
     """Invariant 8."""
-    allowed = {"code", "hook", "kind", "limit", "namespace", "policy", "reason", "route", "status", "transport", "type"}
+    allowed = {
+        "code",
+        "hook",
+        "kind",
+        "limit",
+        "namespace",
+        "outcome",
+        "policy",
+        "reason",
+        "route",
+        "status",
+        "transport",
+        "type",
+    }
     assert {label for metric in CATALOGUE for label in metric.labels} <= allowed
 
 

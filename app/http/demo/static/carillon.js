@@ -1,5 +1,5 @@
-// A small client of the plain protocol (docs/protocol.md): reconnects with full jitter, subscribes again, sends again
-// under the same key what was not confirmed. Copy it as a start.
+// A small client of the plain protocol (docs/protocol.md): reconnects with full jitter, subscribes again from where it
+// was, sends again under the same key what was not confirmed. Copy it as a start.
 
 const BACKOFF_FIRST = 250, BACKOFF_MAX = 5000; // milliseconds
 const CONNECT_TIMEOUT = 5000;
@@ -11,6 +11,7 @@ export class Carillon extends EventTarget {
   #nextId = 1;
   #replies = new Map(); // id -> what to do with the reply
   #pending = new Map(); // idempotency key -> publication without an answer
+  #positions = new Map(); // room -> the last position that was seen, where it has a history
   #watchdog = 0;
   #silence = 0;
 
@@ -56,11 +57,19 @@ export class Carillon extends EventTarget {
   }
 
   #subscribe(room) {
-    this.#command({ type: "subscribe", room }, (reply) => {
-      if (reply.type === "ok") this.#tell("subscribed", reply);
+    const since = this.#positions.get(room);
+    this.#command({ type: "subscribe", room, since }, (reply) => {
+      if (reply.type === "ok") this.#subscribed(reply);
       else if (reply.temporary) setTimeout(() => this.rooms.has(room) && this.#subscribe(room), 500);
       else this.#tell("refused", { room, ...reply });
     });
+  }
+
+  #subscribed(reply) {
+    const { room, epoch, offset, recovered } = reply;
+    if (epoch) this.#positions.set(room, { epoch, offset });
+    this.#tell("subscribed", reply);
+    if (recovered === false) this.#tell("insufficient", { room });
   }
 
   // Commands before the session is open are left out: everything is said again when it opens.
@@ -84,6 +93,9 @@ export class Carillon extends EventTarget {
       this.#replies.delete(message.id);
       onReply(message);
     } else {
+      const position = this.#positions.get(message.room);
+      if (position && message.type === "message" && message.offset) position.offset = message.offset;
+      if (message.type === "insufficient") this.#positions.delete(message.room);
       this.#tell(message.type, message);
     }
   }

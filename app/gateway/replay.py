@@ -1,0 +1,98 @@
+"""What a room's history held at one moment, for those who come back to it (R1, R3)."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Self
+
+from app.broker.base import Page, Position
+from app.gateway.delivery import Delivery
+from app.wire.publication import UnknownVersion, unpack
+
+
+class Replay:
+    """Read once, shared by all who were waiting: each publication is encoded and framed once for all of them."""
+
+    __slots__ = ("cut", "deliveries", "top")
+
+    def __init__(self, top: Position, deliveries: Sequence[Delivery], *, cut: bool = False) -> None:
+        self.top = top
+        self.deliveries = deliveries
+        #: Whether it ends before the newest publication, as it would have become too large.
+        self.cut = cut
+
+    @classmethod
+    def of(cls, room_name: str, page: Page, *, deflate_from: int) -> Self:
+        """Ends before what this release cannot read: then `after` finds that something is missing."""
+        deliveries: list[Delivery] = []
+        for offset, envelope in page.publications:
+            try:
+                publication = unpack(envelope)
+            except UnknownVersion:
+                break
+            position = Position(page.top.epoch, offset)
+            deliveries.append(Delivery(room_name, position, publication, deflate_from=deflate_from))
+        return cls(page.top, deliveries, cut=page.cut and bool(deliveries))
+
+    def after(self, since: Position) -> Sequence[Delivery] | None:
+        """What came after a position, in order, as far as it was read; None where something of it is not there."""
+        if since.epoch != self.top.epoch or since.offset > self.top.offset:
+            return None
+        missed = [delivery for delivery in self.deliveries if delivery.position.offset > since.offset]
+        if not missed:
+            return () if since.offset == self.top.offset or self.ends_before(since) else None
+        offsets = [delivery.position.offset for delivery in missed]
+        return missed if offsets == list(range(since.offset + 1, offsets[-1] + 1)) else None
+
+    def ends_before(self, since: Position) -> bool:
+        """Whether it was cut, for somebody who needed much more, before it came to this position."""
+        return self.cut and self.deliveries[-1].position.offset <= since.offset
+
+    def all_after(self, since: Position, max_bytes: int) -> Sequence[Delivery] | None:
+        """Everything after a position; None also where that would be more than `max_bytes` of data (R3)."""
+        missed = self.after(since)
+        if missed is None or self.cut or sum(len(delivery.publication.data) for delivery in missed) > max_bytes:
+            return None
+        return missed
+
+
+#: Reads publications after this offset; None: only the room's newest position.
+Read = Callable[[int | None], Awaitable[Replay]]
+
+
+class SharedReads:
+    """Reads of one room's history. Who asks while one is under way waits for the next, which then serves all who wait:
+    a read counts only for those who had begun to collect before it was sent (R1)."""
+
+    __slots__ = ("_read", "_task", "_waiting")
+
+    def __init__(self, read: Read) -> None:
+        self._read = read
+        self._waiting: list[tuple[int | None, asyncio.Future[Replay]]] = []
+        self._task: asyncio.Task[None] | None = None
+
+    async def get(self, since: int | None) -> Replay:
+        """Raises BrokerUnavailable."""
+        future: asyncio.Future[Replay] = asyncio.get_running_loop().create_future()
+        self._waiting.append((since, future))
+        if self._task is None:
+            self._task = asyncio.ensure_future(self._serve())
+        return await future
+
+    async def _serve(self) -> None:
+        while self._waiting:
+            waiting, self._waiting = self._waiting, []
+            offsets = [since for since, _ in waiting if since is not None]
+            try:
+                replay = await self._read(min(offsets) if offsets else None)
+            except BaseException as error:  # whoever waits is told
+                for _, future in waiting:
+                    if not future.done():
+                        future.set_exception(error if isinstance(error, Exception) else asyncio.CancelledError())
+                if not isinstance(error, Exception):
+                    self._task = None
+                    raise
+            else:
+                for _, future in waiting:
+                    if not future.done():
+                        future.set_result(replay)
+        self._task = None

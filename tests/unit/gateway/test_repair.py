@@ -1,0 +1,118 @@
+"""Gaps in what a node heard are filled from history, before anything later (R2, invariant 1)."""
+
+import asyncio
+from collections.abc import Collection
+from typing import Any
+
+import pytest
+
+from app.broker.base import BrokerUnavailable, Position
+from app.gateway import repair
+from tests.support.in_process import Node, Peer
+from tests.support.waiting import until
+
+HISTORY = {"history_size": 100}
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(repair, "PAUSE", 0.01)
+
+
+class Deaf:
+    """Does not hear some publications, by offset."""
+
+    def __init__(self, node: Node, *offsets: int) -> None:
+        self._real = node.gateway.publication
+        self.offsets: Collection[int] = offsets
+        node.gateway.publication = self.publication  # type: ignore[method-assign]
+
+    def publication(self, room: str, position: Position, envelope: bytes) -> None:
+        if position.offset not in self.offsets:
+            self._real(room, position, envelope)
+
+
+async def publish(node: Node, *numbers: int) -> None:
+    for number in numbers:
+        await node.gateway.publish("chat:x", number)
+
+
+def heard(peer: Peer) -> list[int]:
+    return [event["offset"] for event in peer.of_type("message")]
+
+
+async def test_what_was_not_heard_is_read_and_comes_in_order() -> None:
+    async with Node(namespaces={"chat": HISTORY}) as node:
+        ann = await node.connect("ann", "chat:x")
+        Deaf(node, 2, 3, 6)
+        await publish(node, *range(1, 8))
+        await until(lambda: heard(ann) == [1, 2, 3, 4, 5, 6, 7], "all of them")
+        assert not ann.of_type("insufficient")
+        assert node.gateway.counters.repairs["repaired"] >= 1
+        assert node.gateway.hub.rooms["chat:x"].held is None
+
+
+async def test_after_an_outage_members_get_what_came_meanwhile() -> None:
+    async with Node(namespaces={"chat": HISTORY}) as node:
+        ann = await node.connect("ann", "chat:x")
+        deaf = Deaf(node, 1, 2, 3)
+        await publish(node, 1, 2, 3)
+        deaf.offsets = ()
+        node.gateway.restored(["chat:x"])
+        await publish(node, 4)
+        await until(lambda: heard(ann) == [1, 2, 3, 4], "all of them")
+        assert not ann.of_type("insufficient")
+
+
+async def test_what_history_does_not_have_any_more_is_told() -> None:
+    async with Node(namespaces={"chat": {"history_size": 2}}) as node:
+        ann = await node.connect("ann", "chat:x")
+        deaf = Deaf(node, 1, 2, 3)
+        await publish(node, 1, 2, 3)
+        deaf.offsets = ()
+        node.gateway.restored(["chat:x"])
+        await until(lambda: ann.of_type("insufficient"), "it is told")
+        await publish(node, 4)
+        await until(lambda: heard(ann) == [4], "it goes on from there")
+        assert len(ann.of_type("insufficient")) == 1
+
+
+async def test_a_broker_that_is_away_is_asked_until_it_answers() -> None:
+    async with Node(namespaces={"chat": HISTORY}) as node:
+        ann = await node.connect("ann", "chat:x")
+        real, away = node.broker.read, 3
+
+        async def read(*given: Any, **asked: Any) -> Any:
+            nonlocal away
+            away -= 1
+            if away >= 0:
+                raise BrokerUnavailable("away")
+            return await real(*given, **asked)
+
+        node.broker.read = read  # type: ignore[method-assign]
+        Deaf(node, 1)
+        await publish(node, 1, 2)
+        await until(lambda: heard(ann) == [1, 2], "all of them")
+
+
+async def test_a_joiner_in_the_midst_of_a_repair_gets_each_once() -> None:
+    async with Node(namespaces={"chat": HISTORY}) as node:
+        ann = await node.connect("ann", "chat:x")
+        real, gate = node.broker.read, asyncio.Event()
+
+        async def read(*given: Any, **asked: Any) -> Any:
+            page = await real(*given, **asked)
+            await gate.wait()
+            return page
+
+        node.broker.read = read  # type: ignore[method-assign]
+        Deaf(node, 1)
+        await publish(node, 1, 2)
+        bob = await node.connect("bob")
+        bob.send({"type": "subscribe", "room": "chat:x", "id": 1})
+        await publish(node, 3)
+        gate.set()
+        reply = await bob.reply(1)
+        await publish(node, 4)
+        await until(lambda: heard(ann) == [1, 2, 3, 4], "the member")
+        assert heard(bob) == list(range(reply["offset"] + 1, 5))
