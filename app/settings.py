@@ -300,6 +300,13 @@ class Settings(BaseSettings):
     unsubscribe_delay: float = option(
         5, "How long a node stays subscribed to a room after its last member left (R1).", unit="seconds"
     )
+    insufficient_spread: float = option(
+        5,
+        "Members who missed something (`insufficient`) are told within this time, each at a moment of its own: it may "
+        "come back with questions. Few are told sooner, and rooms without history before their next publication.",
+        unit="seconds",
+        zero="all at once",
+    )
     presence_ttl: float = option(
         30,
         "How long the members of a node that died stay in `presence`; refreshed three times as often.",

@@ -163,9 +163,12 @@ class Message(Event, tag="message", kw_only=True, rename={"sender": "from"}):
 
 
 class Insufficient(Event, tag="insufficient", kw_only=True):
-    """Publications of this room may have been missed; what is needed must be fetched elsewhere (P1)."""
+    """Publications of this room may have been missed; what is needed must be fetched elsewhere (P1). With history, what
+    follows comes after this position, and a client can come back with it."""
 
     room: str
+    epoch: str | UnsetType = UNSET
+    offset: int | UnsetType = UNSET
 
 
 class PresenceChange(Event, tag="presence", kw_only=True):

@@ -66,10 +66,14 @@ export class Carillon extends EventTarget {
   }
 
   #subscribed(reply) {
-    const { room, epoch, offset, recovered } = reply;
-    if (epoch) this.#positions.set(room, { epoch, offset });
+    this.#goOnFrom(reply);
     this.#tell("subscribed", reply);
-    if (recovered === false) this.#tell("insufficient", { room });
+    if (reply.recovered === false) this.#tell("insufficient", { room: reply.room });
+  }
+
+  #goOnFrom({ room, epoch, offset }) {
+    if (epoch) this.#positions.set(room, { epoch, offset });
+    else this.#positions.delete(room);
   }
 
   // Commands before the session is open are left out: everything is said again when it opens.
@@ -95,7 +99,7 @@ export class Carillon extends EventTarget {
     } else {
       const position = this.#positions.get(message.room);
       if (position && message.type === "message" && message.offset) position.offset = message.offset;
-      if (message.type === "insufficient") this.#positions.delete(message.room);
+      if (message.type === "insufficient") this.#goOnFrom(message);
       this.#tell(message.type, message);
     }
   }
