@@ -58,8 +58,8 @@ class Commands:
                         attempt += 1
                         self._stats.retries += 1
                         command = await self._learn_from(failure, key, command, attempt)
-                    connection = await self._connection(key, failure)
                     try:
+                        connection = await self._connection(key, failure)
                         in_flight = True
                         return await connection.call(*command)
                     except (ReplyError, ConnectionLost) as error:

@@ -93,15 +93,18 @@ class Repairs:
     def _fill(self, room: Room, replay: Replay) -> bool:
         """Delivers what was read and then what came meanwhile. False: there is a gap again."""
         assert room.top is not None
-        missed = replay.after(room.top)
+        before = room.top
+        missed = replay.after(before)
+        held, room.held = room.held or [], []
         if missed is None:
             log.warning("history.insufficient", namespace=room.namespace)
             self._counters.repairs["insufficient"] += 1
-            self._give_up(room, replay.top)
             missed = ()
+            if replay.top.epoch != before.epoch:  # an epoch that is over has no successor of what was heard
+                held = [delivery for delivery in held if delivery.position.epoch != before.epoch]
+            self._give_up(room, _before(held, replay.top))
         elif missed:
             self._counters.repairs["repaired"] += 1
-        held, room.held = room.held or [], []
         for delivery in (*missed, *sorted(held, key=lambda one: one.position.offset)):
             if delivery.position.epoch != room.top.epoch or not room.follows(delivery.position):
                 room.held.append(delivery)
@@ -125,3 +128,9 @@ def _unbroken_end(held: Sequence[Delivery]) -> Sequence[Delivery]:
 
 def _next(position: Position) -> Position:
     return Position(position.epoch, position.offset + 1)
+
+
+def _before(held: Sequence[Delivery], top: Position) -> Position:
+    """Where members go on who were told that something is missing: what was heard of this history is not lost too."""
+    offsets = [delivery.position.offset - 1 for delivery in held if delivery.position.epoch == top.epoch]
+    return Position(top.epoch, min((*offsets, top.offset)))

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from app.auth.permissions import Claims
-from app.broker.memory import MemoryBroker
+from app.broker.factory import create_broker
 from app.gateway.connection import NO_SOCKET
 from app.gateway.gateway import Gateway
 from app.gateway.hook_calls import HookCalls
@@ -128,7 +128,7 @@ class Node:
             "insufficient_spread": 0,
         }
         self.settings = load(**(defaults | settings))
-        self.broker = MemoryBroker(self.settings)
+        self.broker = create_broker(self.settings, "node-1")
         self.gateway = Gateway(self.settings, self.broker, HookCalls(hooks, self.settings.hook_timeout), "node-1")
 
     async def __aenter__(self) -> "Node":

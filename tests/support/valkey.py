@@ -72,6 +72,12 @@ class Server:
         assert self._process is not None
         self._process.send_signal(signal.SIGCONT)
 
+    def cut_off(self, replica: "Server") -> None:
+        """Freezes a replica of this server, and nothing that comes from now on reaches it, not even when it thaws:
+        without the closing of its connection, what waits in the buffers of its socket would."""
+        replica.freeze()
+        self.do("CLIENT", "KILL", "TYPE", "replica")
+
     def do(self, *command: str | bytes | int) -> Any:
         """The plain reply to one command, by another client library than the one under test."""
         options: dict[str, Any] = {"password": self._password or None, "protocol": 2, "retry": None}
