@@ -87,10 +87,12 @@ NO_PONG = CloseCode(3012, "no pong", True, "No sign of life came after a ping wi
 TOO_MANY_MESSAGES = CloseCode(
     3013, "too many requests", True, "Commands, or control frames of WebSocket, kept coming far above the rate limit."
 )
-INVALID_TOKEN = CloseCode(3500, "invalid token", False, "The credentials are not valid, or belong to another user.")
+INVALID_TOKEN = CloseCode(3500, "invalid token", False, "The credentials are not valid, revoked, or another user's.")
 BAD_MESSAGE = CloseCode(3501, "bad request", False, "The client sent what is not a message of this protocol.")
 STALE = CloseCode(3502, "stale", False, "No credentials came within `auth_timeout`.")
-FORCE_DISCONNECT = CloseCode(3503, "force disconnect", False, "The server API disconnected the user.")
+FORCE_DISCONNECT = CloseCode(
+    3503, "force disconnect", False, "The server API disconnected the user, or took it out of a room."
+)
 CONNECTION_LIMIT = CloseCode(3504, "connection limit", False, "The user has `max_user_connections` already.")
 ROOM_LIMIT = CloseCode(3505, "room limit", False, "The session kept subscribing above `max_subscriptions`.")
 ACCESS_DENIED = CloseCode(3507, "permission denied", False, "A hook refused the connection.")

@@ -205,6 +205,13 @@ class Settings(BaseSettings):
         default_factory=list,
         description="Keys of the server API, comma-separated, all valid (N9). Also `CARILLON_API_KEYS_FILE`.",
     )
+    revocation_ttl: float = option(
+        86_400,
+        "How long a revoked token is refused where the call does not say when it expires: as long as tokens live, or "
+        "longer.",
+        unit="seconds",
+        gt=0,
+    )
     ticket_ttl: float = option(60, "How long a one-time ticket may be used.", unit="seconds", gt=0)
     allowed_origins: CommaList = Field(
         default_factory=list,

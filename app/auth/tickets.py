@@ -43,7 +43,7 @@ class Tickets:
         claims = msgspec.json.decode(value, type=Claims)
         if claims.expires_at is not None and claims.expires_at <= self._now():
             return None
-        return Claims.shared(claims.user, claims.expires_at, claims.rooms, claims.publish)
+        return Claims.shared(claims.user, claims.expires_at, claims.rooms, claims.publish, claims.jti, claims.issued_at)
 
 
 def _key(ticket: str) -> str:

@@ -38,6 +38,8 @@ class _Payload(msgspec.Struct):
     sub: str
     exp: int | float | None = None
     nbf: int | float | None = None
+    iat: int | float | None = None
+    jti: str | None = None
     iss: str | None = None
     aud: str | list[str] | None = None
     rooms: str | list[str] | None = None
@@ -121,7 +123,8 @@ class TokenVerifier:
         if not 0 < len(said.sub) <= MAX_USER_LENGTH:
             raise InvalidToken(f"sub must have 1 to {MAX_USER_LENGTH} characters")
         rooms = said.channels if said.rooms is None else said.rooms
-        return Claims.shared(said.sub, expires_at, _patterns(rooms), _patterns(said.publish))
+        issued_at = None if said.iat is None else _number("iat", said.iat)
+        return Claims.shared(said.sub, expires_at, _patterns(rooms), _patterns(said.publish), said.jti, issued_at)
 
     async def close(self) -> None:
         """Ends a fetch under way."""

@@ -223,6 +223,16 @@ class Broker(ABC):
     async def present(self, room: str, presence: Presence, limit: int) -> Present:
         """Who is in a room; at most `limit` of them by name. Raises BrokerUnavailable."""
 
+    @abstractmethod
+    async def revoke(self, entry: bytes, until: float, limit: int) -> bool:
+        """Notes in the cluster's list of revocations, until a Unix time in seconds; once more only ever longer.
+
+        False: there are `limit` entries already. Raises BrokerUnavailable."""
+
+    @abstractmethod
+    async def revoked(self) -> dict[bytes, float]:
+        """The list: entry -> until. What is noted while it is read may be missing. Raises BrokerUnavailable."""
+
     @property
     @abstractmethod
     def echo_age(self) -> float:

@@ -2,6 +2,7 @@
 
 import asyncio
 import secrets
+import time
 from collections import OrderedDict, deque
 from collections.abc import Collection, Sequence
 from typing import Generic, TypeVar
@@ -64,6 +65,7 @@ class MemoryBroker(Broker):
         self._results: _Expiring[tuple[bytes, Position]] = _Expiring()
         self._kept: _Expiring[bytes] = _Expiring()
         self._users: dict[str, dict[str, float]] = {}
+        self._revoked: dict[bytes, float] = {}
         self._attendances: dict[str, Attendance] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -157,6 +159,17 @@ class MemoryBroker(Broker):
         sessions.pop(session, None)
         if not sessions:
             self._users.pop(user, None)
+
+    async def revoke(self, entry: bytes, until: float, limit: int) -> bool:
+        if entry not in self._revoked and len(await self.revoked()) >= limit:
+            return False
+        self._revoked[entry] = max(until, self._revoked.get(entry, 0.0))
+        return True
+
+    async def revoked(self) -> dict[bytes, float]:
+        now = time.time()
+        self._revoked = {entry: until for entry, until in self._revoked.items() if until > now}
+        return dict(self._revoked)
 
     async def attend(
         self,

@@ -26,7 +26,7 @@ from app.broker.base import (
 from app.broker.cluster import Cluster
 from app.broker.commands import Commands
 from app.broker.connection import Argument, Reply
-from app.broker.scripts import ADMIT, ATTEND, PRESENT, PUBLISH, READ, Script
+from app.broker.scripts import ADMIT, ATTEND, PRESENT, PUBLISH, READ, REVOKE, Script
 from app.broker.seen import Seen
 from app.broker.shards import OneShard, ShardMaker, Shards
 from app.broker.stats import Stats
@@ -42,6 +42,9 @@ MAX_PENDING_BYTES = 64 * 1024 * 1024
 
 # A publish without a caller's key is repeated for `broker_timeout` seconds; its own key must outlive that.
 OWN_KEY_LIVES = 2.0
+
+# Revocations in one reply: 5,000 take the server about a millisecond.
+REVOCATIONS_PAGE = 5000
 
 # What stands in the place of epoch and offset where a message says who came and left.
 NEWS = b":presence:"
@@ -320,6 +323,22 @@ class RedisBroker(Broker):
             await self._commands.run(name, "ZREM", name, session, again=True)
         except BrokerUnavailable as error:
             log.info("broker.dismiss_failed", reason=error.reason)  # it stops counting by itself
+
+    async def revoke(self, entry: bytes, until: float, limit: int) -> bool:
+        return bool(await self._run(REVOKE, (self._key("tokens", "revoked"),), entry, repr(until), limit))
+
+    async def revoked(self) -> dict[bytes, float]:
+        # From the end that lives longest: what runs out meanwhile is at the other, so that no entry slips off a page.
+        name = self._key("tokens", "revoked")
+        found: dict[bytes, float] = {}
+        start = 0
+        while True:
+            stop = start + REVOCATIONS_PAGE - 1
+            page = await self._commands.run(name, "ZRANGE", name, start, stop, "REV", "WITHSCORES", again=True)
+            found.update(zip(page[::2], map(float, page[1::2]), strict=True))
+            if len(page) < 2 * REVOCATIONS_PAGE:
+                return found
+            start += REVOCATIONS_PAGE
 
     # Presence
 

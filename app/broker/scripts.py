@@ -23,5 +23,6 @@ READ = Script("epoch", "read")
 ADMIT = Script("admit")
 ATTEND = Script("attendance", "attend")
 PRESENT = Script("attendance", "present")
+REVOKE = Script("revoke")
 
-SOURCES = {script.sha: script.source for script in (PUBLISH, READ, ADMIT, ATTEND, PRESENT)}
+SOURCES = {script.sha: script.source for script in (PUBLISH, READ, ADMIT, ATTEND, PRESENT, REVOKE)}

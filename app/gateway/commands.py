@@ -132,10 +132,16 @@ def _tell_who(session: "Session", command: Auth, claims: Claims) -> None:
 
 
 def _refresh(session: "Session", claims: Claims) -> None:
-    """New rights in place: the same user, and rooms that are not allowed any more are left (A2)."""
+    """New rights in place, by a token of the same user (A2)."""
     assert session.claims is not None
     if claims.user != session.claims.user:
         raise Disconnect(codes.INVALID_TOKEN, "the token belongs to another user")
+    session.gateway.refuse_revoked(claims)
+    take_claims(session, claims)
+
+
+def take_claims(session: "Session", claims: Claims) -> None:
+    """Of the same user; rooms that are not allowed any more are left (A2)."""
     session.identified(claims)
     for room in tuple(session.rooms.values()):
         if room.options.subscribe is Access.TOKEN and not claims.may_subscribe(room.name):
@@ -170,9 +176,16 @@ def subscribe(session: "Session", command: Subscribe) -> Work | None:
 
 async def _subscribe(session: "Session", command: Subscribe, options: Namespace, reply: Reply) -> None:
     gateway, room = session.gateway, command.room
+    changes = session.changes
+
+    def joined(position: Position, recovered: bool | None) -> None:
+        if session.changes != changes:
+            raise CommandError(codes.INTERNAL, "the session's rights changed meanwhile")
+        reply(position, recovered)
+
     _require_hook(options.subscribe, await gateway.hooks.subscribe(session, room))
     since = None if command.since is None else Position(command.since.epoch, command.since.offset)
-    await gateway.hub.join(session, room, options, reply, since)
+    await gateway.hub.join(session, room, options, joined, since)
 
 
 def _joined(session: "Session", command: Subscribe, position: Position, recovered: bool | None) -> None:

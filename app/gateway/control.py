@@ -2,18 +2,21 @@
 
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import msgspec
 from msgspec import Raw, Struct
 
 from app import codes
+from app.auth.permissions import Rights
 from app.broker.base import NO_POSITION
+from app.gateway.commands import take_claims
 from app.gateway.delivery import Delivery
 from app.gateway.hub import Hub
 from app.gateway.naming import USER_PREFIX
 from app.gateway.outbox import Entry
 from app.gateway.registry import Registry
+from app.gateway.session import Session
 from app.settings import SlowConsumer
 from app.telemetry import logs
 from app.telemetry.logs import Limited
@@ -33,6 +36,25 @@ class _Disconnect(Struct, tag="disconnect", array_like=True):
     reconnect: bool
 
 
+class _Unsubscribe(Struct, tag="unsubscribe", array_like=True):
+    user: str
+    room: str
+    session: str | None
+
+
+class _Refresh(Struct, tag="refresh", array_like=True):
+    """`rights` None: they have run out."""
+
+    user: str
+    session: str | None
+    rights: Rights | None
+
+
+class _Revoked(Struct, tag="revoked", array_like=True):
+    entry: str
+    until: float
+
+
 class _Kill(Struct, tag="kill", array_like=True):
     node: str
 
@@ -49,8 +71,9 @@ class RoomCounts(Struct, tag="rooms", array_like=True):
 
 
 _encoder = msgspec.json.Encoder()
-_decoder = msgspec.json.Decoder(_ToUser | _Disconnect | _Kill | _AskRooms | RoomCounts)
-
+_decoder = msgspec.json.Decoder(
+    _ToUser | _Disconnect | _Unsubscribe | _Refresh | _Revoked | _Kill | _AskRooms | RoomCounts
+)
 
 #: Rooms in one node's answer; the largest.
 MOST_ROOMS = 1000
@@ -59,9 +82,18 @@ MOST_ROOMS = 1000
 class Control:
     """Writes the messages, and carries out what was heard, for the sessions of this node.
 
-    `reply` sends a message of ours to all nodes, some time later."""
+    `reply` sends a message of ours to all nodes, some time later; `note_revoked` takes what was revoked, until when."""
 
-    def __init__(self, registry: Registry, hub: Hub, node: str, reply: Callable[[bytes], None], *, dev: bool) -> None:
+    def __init__(
+        self,
+        registry: Registry,
+        hub: Hub,
+        node: str,
+        reply: Callable[[bytes], None],
+        *,
+        note_revoked: Callable[[bytes, float], None],
+        dev: bool,
+    ) -> None:
         self._registry = registry
         self._hub = hub
         self._node = node
@@ -71,6 +103,9 @@ class Control:
         self._actions: dict[type, Callable[..., None]] = {
             _ToUser: self._to_user,
             _Disconnect: self._disconnect,
+            _Unsubscribe: self._unsubscribe,
+            _Refresh: self._refresh,
+            _Revoked: lambda action: note_revoked(action.entry.encode(), action.until),
             _Kill: self._kill if dev else self._ignore,
             _AskRooms: self._tell_rooms,
             RoomCounts: lambda answer: self.on_room_counts(answer),
@@ -81,6 +116,15 @@ class Control:
 
     def disconnect(self, user: str, session: str | None, reconnect: bool) -> bytes:
         return VERSION + _encoder.encode(_Disconnect(user, session, reconnect))
+
+    def unsubscribe(self, user: str, room: str, session: str | None) -> bytes:
+        return VERSION + _encoder.encode(_Unsubscribe(user, room, session))
+
+    def refresh(self, user: str, session: str | None, rights: Rights | None) -> bytes:
+        return VERSION + _encoder.encode(_Refresh(user, session, rights))
+
+    def revoked(self, entry: bytes, until: float) -> bytes:
+        return VERSION + _encoder.encode(_Revoked(entry.decode(), until))
 
     def kill(self, node: str) -> bytes:
         return VERSION + _encoder.encode(_Kill(node))
@@ -106,9 +150,27 @@ class Control:
 
     def _disconnect(self, action: _Disconnect) -> None:
         close = codes.FORCE_RECONNECT if action.reconnect else codes.FORCE_DISCONNECT
-        for session in self._registry.of_user(action.user):
-            if action.session is None or action.session == session.id:
-                session.end(close)
+        for session in self._sessions(action.user, action.session):
+            session.end(close)
+
+    def _sessions(self, user: str, session: str | None) -> Iterable[Session]:
+        """All of a user's on this node, or the one with that id."""
+        return (found for found in self._registry.of_user(user) if session is None or session == found.id)
+
+    def _unsubscribe(self, action: _Unsubscribe) -> None:
+        for session in self._sessions(action.user, action.session):
+            session.changes += 1
+            room = session.rooms.get(action.room)
+            if room is not None:
+                session.unsubscribe(room, codes.FORCE_DISCONNECT)
+
+    def _refresh(self, action: _Refresh) -> None:
+        for session in self._sessions(action.user, action.session):
+            if action.rights is None:
+                session.end(codes.SESSION_EXPIRED)
+            elif session.claims is not None:
+                session.changes += 1
+                take_claims(session, action.rights.of_a_session(session.claims))
 
     def _kill(self, action: _Kill) -> None:
         """For the demo, in development mode only (N7)."""

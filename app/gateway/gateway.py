@@ -11,7 +11,9 @@ import msgspec
 from msgspec import Raw
 
 from app import codes
-from app.auth.permissions import Claims
+from app.auth.permissions import Claims, Rights
+from app.auth.revocations import Revocations
+from app.auth.signed_token import InvalidToken
 from app.auth.tickets import Tickets
 from app.auth.tokens import TokenVerifier
 from app.broker.base import Broker, BrokerUnavailable, History, Position, Present
@@ -26,6 +28,7 @@ from app.gateway.naming import options_of
 from app.gateway.presence import Presence
 from app.gateway.rates import Rate
 from app.gateway.registry import Registry
+from app.gateway.revoking import REASON, Revoking
 from app.gateway.timers import TimerWheel
 from app.offload import OffloadPool
 from app.settings import Settings
@@ -58,11 +61,15 @@ class Gateway:
         self.offload_pool = OffloadPool(settings, self.counters)
         self.registry = Registry()
         self.verifier = TokenVerifier(settings)
+        self.revocations = Revocations(broker, settings.token_leeway)
         self.tickets = Tickets(broker, settings.ticket_ttl)
         self.wheel = TimerWheel()
         self._presence = Presence(settings, broker, self._spawn_farewell)
         self.hub = Hub(settings, broker, self.registry, self.counters, self._presence)
-        self._control = Control(self.registry, self.hub, node, self._tell_all, dev=settings.dev)
+        self._revoking = Revoking(self.revocations, broker, self.registry, self.now)
+        self._control = Control(
+            self.registry, self.hub, node, self._tell_all, note_revoked=self._revoking.note, dev=settings.dev
+        )
         self._census = Census(broker, self._control)
         self.admission = Admission(settings, self.registry)
         self.message_rate = Rate(settings.message_rate, settings.message_burst)
@@ -83,7 +90,9 @@ class Gateway:
     async def start(self) -> None:
         """Begins to serve; waits for nothing remote (N2)."""
         await self.broker.start(self)
+        await self._revoking.read()  # of a broker in process, which is there already
         self.spawn(self.wheel.run())
+        self.spawn(self._revoking.run())
         if self.settings.max_user_connections:
             self.spawn(self._refresh_users())
         if any(options.presence for options in self.settings.namespaces.values()):
@@ -126,7 +135,7 @@ class Gateway:
         """Why this node takes nobody new, or None (N4)."""
         if self.draining:
             return "draining"
-        if not self.broker.connected:
+        if not self.broker.connected or not self._revoking.current:
             return "broker_unreachable"
         if self.broker.echo_age > self.settings.broker_deaf_after:
             return "deaf"
@@ -144,6 +153,7 @@ class Gateway:
         """Lets a session in as the user of its claims. Raises Disconnect where a limit or the hook is against it."""
         if session.ended:
             return
+        self.refuse_revoked(claims)
         limit = self.settings.max_user_connections
         if limit:
             if not await self.broker.admit_user(claims.user, session.id, limit):
@@ -160,9 +170,15 @@ class Gateway:
             self.let_in(session, claims)
 
     def let_in(self, session: "Session", claims: Claims) -> None:
-        """Nothing, or nothing any more, is against it."""
+        """Nothing is against it any more, but what may have come since. Raises Disconnect."""
+        self.refuse_revoked(claims)
         session.identified(claims)
         self.registry.identify(session, claims.user)
+
+    def refuse_revoked(self, claims: Claims) -> None:
+        """Raises Disconnect where the token is good no more."""
+        if self.revocations.refuse(claims):
+            raise Disconnect(codes.INVALID_TOKEN, REASON)
 
     def session_lost(self, session: "Session", code: int, task: asyncio.Task[None] | None) -> None:
         """The session's connection is gone."""
@@ -292,6 +308,61 @@ class Gateway:
         With `reconnect` they are told to come back (3011), otherwise to stay away (3503)."""
         await self.broker.send_control(self._control.disconnect(user, session, reconnect))
 
+    async def unsubscribe(self, user: str, room: str, *, session: str | None = None) -> None:
+        """Takes the sessions of a user, or one of them, out of a room, on whichever node; they are told `unsubscribed`
+        (3503). Their rights stay: who may still subscribe can come back.
+
+        Raises CommandError 102 and 107 for a room that cannot be, 100 where the broker does not answer."""
+        options_of(room, self.settings)
+        await self.broker.send_control(self._control.unsubscribe(user, room, session))
+
+    async def refresh(self, user: str, rights: Rights | str, *, session: str | None = None) -> None:
+        """Gives the sessions of a user, or one of them, new claims on whichever node: those of a token of the same
+        user, or some of them. Rooms that are not allowed any more are left (A2).
+
+        Raises CommandError 107 for a token that is not valid or another user's, 100 where the broker does not
+        answer."""
+        if isinstance(rights, str):
+            rights = Rights.of(await self._claims_of(user, rights))
+        await self.broker.send_control(self._control.refresh(user, session, rights))
+
+    async def _claims_of(self, user: str, token: str) -> Claims:
+        try:
+            claims = await self.verifier.verify(token)
+        except InvalidToken as error:
+            raise CommandError(codes.BAD_REQUEST, f"token: {error}") from None
+        if claims.user != user:
+            raise CommandError(codes.BAD_REQUEST, "token: it belongs to another user")
+        if self.revocations.refuse(claims):
+            raise CommandError(codes.BAD_REQUEST, f"token: {REASON}")
+        return claims
+
+    async def expire(self, user: str, *, session: str | None = None) -> None:
+        """Ends the sessions of a user, or one of them, as if their token had run out (3005): they come back with a new
+        one. Raises BrokerUnavailable."""
+        await self.broker.send_control(self._control.refresh(user, session, None))
+
+    async def revoke_token(self, jti: str, *, expires_at: float | None = None) -> None:
+        """Makes a token worthless before its time: every node refuses it, and ends the sessions that came in with it
+        (3500). `expires_at`: its `exp`; None: in `revocation_ttl` seconds.
+
+        Raises CommandError 106 where too many are revoked, 100 where the broker does not answer: then call again."""
+        await self._tell_revoked(*await self.revocations.revoke_token(jti, self._end_of(expires_at)))
+
+    async def revoke_user(
+        self, user: str, *, issued_before: float | None = None, expires_at: float | None = None
+    ) -> None:
+        """The same for all tokens of a user whose `iat` is before a Unix time (None: now), or that have none.
+        `expires_at`: when the last of them has run out."""
+        before = time.time() if issued_before is None else issued_before
+        await self._tell_revoked(*await self.revocations.revoke_user(user, before, self._end_of(expires_at)))
+
+    def _end_of(self, expires_at: float | None) -> float:
+        return time.time() + self.settings.revocation_ttl if expires_at is None else expires_at
+
+    async def _tell_revoked(self, entry: bytes, until: float) -> None:
+        await self.broker.send_control(self._control.revoked(entry, until))
+
     async def kill(self, node: str) -> None:
         """Ends a node with SIGKILL; only a node in development mode obeys (N7). Raises BrokerUnavailable."""
         await self.broker.send_control(self._control.kill(node))
@@ -314,8 +385,10 @@ class Gateway:
 
     def lost(self) -> None:
         """Readiness and the metrics say so from now on; members are told when it is known what was missed."""
+        self._revoking.lost()
 
     def restored(self, rooms: Collection[str]) -> None:
         self.counters.broker_reconnects += 1
+        self._revoking.lost()  # in a cluster it may be the first that we hear of a loss
         self.hub.restored(rooms)
         self._presence.restored()

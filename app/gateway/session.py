@@ -61,6 +61,7 @@ class Session:
         "_writable",
         "address",
         "alive",
+        "changes",
         "claims",
         "connection",
         "counted",
@@ -95,6 +96,8 @@ class Session:
         self.path_room = path_room
         #: Who it is; None until credentials were verified.
         self.claims: Claims | None = None
+        #: How often others have changed what it may do: what began under older rights must not end (A2).
+        self.changes = 0
         self.rooms: dict[str, Room] = {}
         #: No command is taken and nothing is delivered any more.
         self.ended = False

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Depends, Request, Response
 from msgspec import Struct
 
 from app import codes
-from app.auth.permissions import Claims
+from app.auth.permissions import Claims, Rights
 from app.broker.base import Position
 from app.codes import CommandError
 from app.gateway.gateway import Gateway
@@ -136,11 +136,45 @@ async def disconnect(gateway: Gateway, wanted: types.Disconnect) -> types.Done:
     return types.Done()
 
 
+@_route("/unsubscribe", types.Unsubscribe, types.Done, "Take a user out of a room")
+async def unsubscribe(gateway: Gateway, wanted: types.Unsubscribe) -> types.Done:
+    await gateway.unsubscribe(wanted.user, wanted.room, session=wanted.session)
+    return types.Done()
+
+
+@_route("/refresh", types.Refresh, types.Done, "Change the rights of a user's sessions")
+async def refresh(gateway: Gateway, wanted: types.Refresh) -> types.Done:
+    rights = Rights(wanted.expires_at, wanted.rooms, wanted.publish)
+    said = (wanted.expired, wanted.token is not None, rights != Rights())
+    if sum(said) != 1:
+        raise CommandError(codes.BAD_REQUEST, "exactly one of a token, some of its fields, or expired")
+    if wanted.expired:
+        await gateway.expire(wanted.user, session=wanted.session)
+    else:
+        wish = rights if wanted.token is None else wanted.token
+        await gateway.refresh(wanted.user, wish, session=wanted.session)
+    return types.Done()
+
+
+@_route("/revoke", types.Revoke, types.Done, "Revoke tokens")
+async def revoke(gateway: Gateway, wanted: types.Revoke) -> types.Done:
+    if wanted.jti is not None and wanted.user is None and wanted.issued_before is None:
+        await gateway.revoke_token(wanted.jti, expires_at=wanted.expires_at)
+    elif wanted.user is not None and wanted.jti is None:
+        await gateway.revoke_user(wanted.user, issued_before=wanted.issued_before, expires_at=wanted.expires_at)
+    else:
+        raise CommandError(codes.BAD_REQUEST, "either a jti, or a user with or without issued_before")
+    return types.Done()
+
+
 _ACTIONS: dict[str, Callable[[Gateway, Any], Awaitable[Any]]] = {
     "publish": publish,
     "broadcast": broadcast,
     "send_to_user": send_to_user,
     "disconnect": disconnect,
+    "unsubscribe": unsubscribe,
+    "refresh": refresh,
+    "revoke": revoke,
 }
 
 
@@ -189,8 +223,9 @@ async def history(gateway: Gateway, wanted: types.History) -> types.HistoryPage:
 
 @_route("/tickets", types.Ticket, types.TicketIssued, "Issue a one-time ticket")
 async def tickets(gateway: Gateway, wanted: types.Ticket) -> types.TicketIssued:
-    expires_at = None if wanted.ttl is None else time.time() + wanted.ttl
-    claims = Claims.shared(wanted.user, expires_at, wanted.rooms, wanted.publish)
+    now = time.time()
+    expires_at = None if wanted.ttl is None else now + wanted.ttl
+    claims = Claims.shared(wanted.user, expires_at, wanted.rooms, wanted.publish, issued_at=now)
     usable = gateway.settings.ticket_ttl if wanted.ttl is None else min(wanted.ttl, gateway.settings.ticket_ttl)
     return types.TicketIssued(await gateway.tickets.issue(claims), usable)
 

@@ -23,6 +23,7 @@ ConflationKey = Annotated[str, Meta(min_length=1, max_length=64, description="Fo
 Tags = Annotated[
     dict[Annotated[str, Meta(min_length=1, max_length=64)], Annotated[str, Meta(max_length=256)]], Meta(max_length=16)
 ]
+UnixTime = Annotated[float, Meta(ge=0, le=10**11, description="Seconds since 1970.")]
 Rooms = Annotated[list[RoomName], Meta(min_length=1, max_length=1000)]
 
 #: Commands of one batch.
@@ -64,6 +65,40 @@ class Disconnect(Call):
     reconnect: bool = False
 
 
+class Unsubscribe(Call):
+    """Takes a user's sessions, or one of them, out of a room; each is told `unsubscribed` (3503). What they may do
+    stays: take the right first, where it is for good."""
+
+    user: User
+    room: RoomName
+    session: str | None = None
+
+
+class Refresh(Call):
+    """New rights for a user's sessions, or one of them, on whichever node: all of a `token` of the same user; or some
+    of `expires_at` (null: never), `rooms`, `publish`, the others stay; or `expired`: close 3005, come back with a new
+    token. Rooms that are not allowed any more are left, with `unsubscribed`."""
+
+    user: User
+    session: str | None = None
+    token: str | None = None
+    expires_at: UnixTime | UnsetType | None = UNSET
+    rooms: tuple[str, ...] | UnsetType = UNSET
+    publish: tuple[str, ...] | UnsetType = UNSET
+    expired: bool = False
+
+
+class Revoke(Call):
+    """Makes tokens worthless before they expire: the one with that `jti`, or all of a `user` that were issued before a
+    moment (`iat`; absent: now). Their sessions end with 3500, and every node refuses them until `expires_at`, when they
+    have expired anyway (absent: `revocation_ttl` from now). Error 106: there are 100,000 already."""
+
+    jti: Annotated[str, Meta(min_length=1, max_length=255)] | None = None
+    user: User | None = None
+    issued_before: UnixTime | None = None
+    expires_at: UnixTime | None = None
+
+
 class Command(Call):
     """One command of a batch: exactly one of the fields."""
 
@@ -71,6 +106,9 @@ class Command(Call):
     broadcast: Broadcast | None = None
     send_to_user: SendToUser | None = None
     disconnect: Disconnect | None = None
+    unsubscribe: Unsubscribe | None = None
+    refresh: Refresh | None = None
+    revoke: Revoke | None = None
 
 
 class Batch(Call):
@@ -154,6 +192,9 @@ class Outcome(Struct, omit_defaults=True):
     broadcast: Broadcasted | UnsetType = UNSET
     send_to_user: Done | UnsetType = UNSET
     disconnect: Done | UnsetType = UNSET
+    unsubscribe: Done | UnsetType = UNSET
+    refresh: Done | UnsetType = UNSET
+    revoke: Done | UnsetType = UNSET
     error: Problem | UnsetType = UNSET
 
 
@@ -211,6 +252,9 @@ EXAMPLES: dict[str, Any] = {
     },
     "SendToUser": {"user": "ann", "data": {"mail": 3}},
     "Disconnect": {"user": "ann", "reconnect": False},
+    "Unsubscribe": {"user": "ann", "room": "chat:lobby"},
+    "Refresh": {"user": "ann", "rooms": ["chat:lobby"], "publish": []},
+    "Revoke": {"user": "ann", "issued_before": 1767225600},
     "Presence": {"room": "chat:lobby", "limit": 10},
     "History": {"room": "chat:lobby", "limit": 10},
     "Ticket": {"user": "ann", "rooms": ["chat:*"], "publish": ["chat:*"], "ttl": 3600},

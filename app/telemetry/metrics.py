@@ -53,6 +53,9 @@ CONNECTIONS = _gauge("carillon_connections", "livesum", "Open client connections
 CONNECTIONS_OPENED = _counter("carillon_connections_opened_total", "Connections accepted.", "transport")
 CONNECTIONS_CLOSED = _counter("carillon_connections_closed_total", "Connections ended, by close code.", "code")
 UPGRADES_REFUSED = _counter("carillon_upgrades_refused_total", "Upgrades answered with an HTTP error.", "reason")
+REVOCATIONS = _gauge(
+    "carillon_revocations", "livemin", "Tokens, and users whose older tokens, are refused before they expire."
+)
 OUTBOX_BYTES = _gauge("carillon_outbox_bytes", "livesum", "Bytes that wait in outboxes for slow clients.")
 DRAIN_REMAINING = _gauge("carillon_drain_remaining", "livesum", "Sessions that a drain has still to close.")
 

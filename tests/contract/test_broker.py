@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+import time
 from collections.abc import AsyncIterator
 from functools import partial
 
@@ -270,6 +271,41 @@ class TestUsers:
         assert not await broker.admit_user("{a} b:\n*é", "t", 1)
 
 
+class TestRevocations:
+    """The list that every node reads when it starts."""
+
+    async def test_it_is_read_as_it_was_written(self, pair: Pair) -> None:
+        broker, _ = pair
+        until_then = time.time() + 60.5
+        assert await broker.revoke(b'1["user","{a} b:\n",5.25]', until_then, 10)
+        assert await broker.revoke(b"other", until_then + 1e9, 10)
+        listed = await broker.revoked()
+        assert listed == {b'1["user","{a} b:\n",5.25]': pytest.approx(until_then), b"other": until_then + 1e9}
+
+    async def test_an_entry_only_ever_ends_later(self, pair: Pair) -> None:
+        broker, _ = pair
+        now = float(round(time.time()))
+        for more in (60, 90, 30):
+            assert await broker.revoke(b"entry", now + more, 10)
+        assert await broker.revoked() == {b"entry": now + 90}
+
+    async def test_a_full_list_takes_no_more_until_something_has_expired(self, pair: Pair) -> None:
+        broker, _ = pair
+        await broker.revoke(b"long", time.time() + 60, 2)
+        await broker.revoke(b"past", time.time() - 5, 2)
+        assert await broker.revoke(b"third", time.time() + 60, 2), "what has expired makes room"
+        assert not await broker.revoke(b"fourth", time.time() + 60, 2)
+        assert await broker.revoke(b"long", time.time() + 90, 2), "what is there may be said again"
+        assert sorted(await broker.revoked()) == [b"long", b"third"]
+
+    async def test_nothing_of_a_long_list_is_left_out(self, pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("app.broker.redis.REVOCATIONS_PAGE", 10)
+        broker, _ = pair
+        entries = [b"%d" % number for number in range(40)]
+        await asyncio.gather(*(broker.revoke(entry, time.time() + 60, 100) for entry in entries))
+        assert sorted(await broker.revoked()) == sorted(entries)
+
+
 async def test_it_hears_itself(pair: Pair, settings: Settings) -> None:
     broker, _ = pair
     assert broker.connected
@@ -319,6 +355,8 @@ class TestBetweenNodes:
             assert await two.take("ticket") == b"value"
             assert await one.admit_user("ann", "s1", 1)
             assert not await two.admit_user("ann", "s2", 1)
+            await one.revoke(b"entry", 1e10, 10)
+            assert await two.revoked() == {b"entry": 1e10}
 
     async def test_deployments_with_other_prefixes_do_not_meet(self, url: str) -> None:
         async with (

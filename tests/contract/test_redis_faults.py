@@ -168,6 +168,8 @@ async def test_it_starts_while_the_server_is_away(own: Server) -> None:
             "put": broker.put("key", b"value", 1),
             "take": broker.take("key"),
             "admit": broker.admit_user("ann", "s", 1),
+            "revoke": broker.revoke(b"entry", 1e10, 10),
+            "revoked": broker.revoked(),
             "refresh": broker.refresh_users([("ann", "s")]),
         }
         answers = await asyncio.gather(*calls.values(), return_exceptions=True)

@@ -1,6 +1,7 @@
 """What the redis broker writes, and that nothing is ever half written (P1 to P6)."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -127,6 +128,14 @@ class TestWhatIsWritten:
         assert 50 < valkey.do("TTL", key) <= 60
         valkey.do("ZADD", key, 1, "dead")  # as if it had not been refreshed since
         assert await broker.admit_user("ann", "alive", 1)
+
+    async def test_the_list_of_revocations_lives_as_long_as_its_last_entry(
+        self, pair: Pair, valkey: Server, settings: Settings
+    ) -> None:
+        broker, _ = pair
+        await broker.revoke(b"long", time.time() + 1000, 10)
+        await broker.revoke(b"short", time.time() + 10, 10)
+        assert 990 < valkey.do("TTL", settings.key_prefix + "tokens:revoked") <= 1002
 
 
 class TestNothingHalf:

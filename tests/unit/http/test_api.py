@@ -102,10 +102,15 @@ async def test_one_failing_command_of_a_batch_does_not_stop_the_others(api: http
         {"broadcast": {"rooms": ["chat:x"], "data": 1}},
         {"send_to_user": {"user": "ann", "data": 1}},
         {"disconnect": {"user": "ann"}},
+        {"unsubscribe": {"user": "ann", "room": "chat:x"}},
+        {"refresh": {"user": "ann", "expired": True}},
+        {"revoke": {"jti": "t1"}},
     ]
     results = (await post(api, "batch", {"commands": commands}))["results"]
     assert [result["error"]["code"] for result in results[:3]] == [102, 107, 107]
-    assert [next(iter(result)) for result in results[3:]] == ["publish", "broadcast", "send_to_user", "disconnect"]
+    assert [next(iter(result)) for result in results[3:]] == [
+        *("publish", "broadcast", "send_to_user", "disconnect", "unsubscribe", "refresh", "revoke")
+    ]
 
 
 async def test_what_did_not_fit_into_the_time_of_a_call_says_so(
@@ -191,6 +196,45 @@ async def test_presence_answers_who_is_in_a_room(api: httpx.AsyncClient, app: Fa
     found = await post(api, "presence", {"room": "hall:x", "limit": 1})
     assert found == {"sessions": 2, "users": 1, "members": [{"user": "ann", "session": "s1"}]}
     assert code(await post(api, "presence", {"room": "hall:x", "limit": -1}, status=400)) == 107
+
+
+@pytest.mark.parametrize(
+    ("fields", "good"),
+    [
+        ({"rooms": []}, True),
+        ({"expires_at": None, "publish": ["*"]}, True),
+        ({"expired": True, "session": "s"}, True),
+        ({}, False),
+        ({"expired": False}, False),
+        ({"expired": True, "rooms": []}, False),
+        ({"token": "x", "rooms": []}, False),
+        ({"token": ""}, False),
+        ({"token": "x"}, False),
+        ({"expires_at": -1}, False),
+    ],
+)
+async def test_a_refresh_says_exactly_one_thing(api: httpx.AsyncClient, fields: dict[str, Any], good: bool) -> None:
+    answer = await post(api, "refresh", {"user": "ann", **fields}, 200 if good else 400)
+    assert good or code(answer) == 107
+
+
+@pytest.mark.parametrize(
+    ("body", "good"),
+    [
+        ({"jti": "t1"}, True),
+        ({"user": "ann"}, True),
+        ({"user": "ann", "issued_before": 5, "expires_at": 1e11}, True),
+        ({}, False),
+        ({"jti": "t1", "user": "ann"}, False),
+        ({"jti": "t1", "issued_before": 5}, False),
+        ({"jti": ""}, False),
+    ],
+)
+async def test_a_revocation_is_about_one_token_or_one_user(
+    api: httpx.AsyncClient, body: dict[str, Any], good: bool
+) -> None:
+    answer = await post(api, "revoke", body, 200 if good else 400)
+    assert good or code(answer) == 107
 
 
 async def test_a_ticket_is_good_once(api: httpx.AsyncClient, app: FastAPI) -> None:

@@ -11,7 +11,8 @@ from app.main import create_app
 from app.settings import load
 from tests.unit.http.conftest import KEY
 
-CALLS = ["publish", "broadcast", "batch", "send_to_user", "disconnect", "presence", "history", "tickets"]
+CALLS = ["publish", "broadcast", "batch", "send_to_user", "disconnect", "unsubscribe", "refresh", "revoke"]
+CALLS += ["presence", "history", "tickets"]
 
 
 @pytest.fixture(scope="module")
