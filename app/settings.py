@@ -294,6 +294,13 @@ class Settings(BaseSettings):
     broker_deaf_after: float = option(
         3, "Echo age above which a node counts as deaf, goes unready and reconnects.", unit="seconds", gt=0
     )
+    broker_drain_after: float = option(
+        15,
+        "A node that stays deaf so long drains its pod, where the broker answers its commands and another node hears "
+        "and takes clients (N1). With the broker away for all, everybody stays.",
+        unit="seconds",
+        zero="never",
+    )
     broker_backoff_max: float = option(
         2, "Longest wait between two attempts to reach the broker (jitter included).", unit="seconds", gt=0
     )

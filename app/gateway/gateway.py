@@ -23,6 +23,7 @@ from app.gateway.drain import drain
 from app.gateway.hook_calls import HookCalls
 from app.gateway.hub import Hub
 from app.gateway.naming import options_of
+from app.gateway.neighbours import Neighbours
 from app.gateway.presence import Presence
 from app.gateway.rates import Rate
 from app.gateway.registry import Registry
@@ -64,6 +65,7 @@ class Gateway:
         self.hub = Hub(settings, broker, self.registry, self.counters, self._presence)
         self._control = Control(self.registry, self.hub, node, self._tell_all, dev=settings.dev)
         self._census = Census(broker, self._control)
+        self._neighbours = Neighbours(broker, self._control, self.unready, self.spawn)
         self.admission = Admission(settings, self.registry)
         self.message_rate = Rate(settings.message_rate, settings.message_burst)
         #: Whether a good token is all that a session needs: nothing has to be waited for.
@@ -131,6 +133,16 @@ class Gateway:
         if self.broker.echo_age > self.settings.broker_deaf_after:
             return "deaf"
         return None
+
+    async def is_deaf_alone(self, after: float) -> bool:
+        """Whether this node, and not every node, has heard nothing for `after` seconds although the broker answers it,
+        and its clients would be better off elsewhere (N1)."""
+        return (
+            len(self.registry) > 0
+            and self.broker.deaf_for > after
+            and await self._neighbours.hear()
+            and self.broker.deaf_for > after
+        )
 
     # -- sessions
 
