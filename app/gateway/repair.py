@@ -83,6 +83,8 @@ class Repairs:
 
     def _go_on_without(self, room: Room) -> None:
         """History does not explain what was heard: members are told, and go on from there."""
+        if room.members:
+            self._counters.repairs["insufficient"] += 1
         held, room.held = room.held or [], None
         self._give_up(room)
         room.begin_anew(None)

@@ -72,6 +72,8 @@ SLOW_CONSUMERS = _counter("carillon_slow_consumers_total", "Times that a full ou
 SKIPPED = _counter("carillon_skipped_total", "Publications left out for a slow member, by policy.", "policy")
 RECOVERIES = _counter("carillon_recoveries_total", "Clients that came back with a position, by outcome.", "outcome")
 REPAIRS = _counter("carillon_repairs_total", "Gaps in what a node heard, by outcome.", "outcome")
+for _outcome in ("repaired", "insufficient"):
+    REPAIRS.labels(_outcome)  # 0 from the start: `increase()` does not see what a counter begins with
 LIMIT_HITS = _counter("carillon_limit_hits_total", "Times that a limit was reached, by the setting's name.", "limit")
 
 # The broker
