@@ -168,7 +168,8 @@ class Settings(BaseSettings):
     )
 
     dev: bool = option(
-        False, "Development mode: the demo, demo tokens, kill-my-worker and a namespace `demo` with history (N7)."
+        False,
+        "Development mode: the demo, demo tokens, kill-my-worker, a namespace `demo` with history and presence (N7).",
     )
     redis_url: SecretStr = Field(
         default=SecretStr("memory://"),
@@ -446,7 +447,7 @@ class Settings(BaseSettings):
                 raise ValueError(f"{name!r} is no name: up to 64 letters, digits, '-' and '_', a letter first")
         builtin = {"default": Namespace(), "chat": Namespace()}
         if info.data.get("dev"):
-            builtin["demo"] = Namespace(history_size=100, history_ttl=600)
+            builtin["demo"] = Namespace(history_size=100, history_ttl=600, presence=True, join_leave=True)
         return builtin | namespaces
 
     @model_validator(mode="after")

@@ -22,7 +22,7 @@ from app.gateway.control import Control
 from app.gateway.drain import drain
 from app.gateway.hook_calls import HookCalls
 from app.gateway.hub import Hub
-from app.gateway.naming import options_of
+from app.gateway.naming import namespace_of, options_of
 from app.gateway.neighbours import Neighbours
 from app.gateway.presence import Presence
 from app.gateway.rates import Rate
@@ -61,7 +61,9 @@ class Gateway:
         self.verifier = TokenVerifier(settings)
         self.tickets = Tickets(broker, settings.ticket_ttl)
         self.wheel = TimerWheel()
-        self._presence = Presence(settings, broker, self._spawn_farewell)
+        self._presence = Presence(settings, broker, self._spawn_farewell, self.counters)
+        #: Memberships in rooms with presence, by namespace.
+        self.presence_sessions = self._presence.sessions
         self.hub = Hub(settings, broker, self.registry, self.counters, self._presence)
         self._control = Control(self.registry, self.hub, node, self._tell_all, dev=settings.dev)
         self._census = Census(broker, self._control)
@@ -268,7 +270,7 @@ class Gateway:
             raise
         finally:
             metrics.BROKER_PUBLISH_SECONDS.observe(time.perf_counter() - began)
-        self.counters.published[room.partition(":")[0] if ":" in room else "default"] += 1
+        self.counters.published[namespace_of(room)] += 1
         return position
 
     async def send_to_user(self, user: str, data: Any) -> None:
