@@ -71,10 +71,18 @@ class Command(Call):
     broadcast: Broadcast | None = None
     send_to_user: SendToUser | None = None
     disconnect: Disconnect | None = None
+    presence: "Presence | None" = None
+    history: "History | None" = None
+
+    @property
+    def reads(self) -> bool:
+        """Whether its answer may be large."""
+        return self.presence is not None or self.history is not None
 
 
 class Batch(Call):
-    """Commands that are carried out in order; one that fails does not stop the others."""
+    """Commands that are carried out in order; one that fails does not stop the others. After 4 MiB of presence and
+    history, further ones are answered with error 106."""
 
     commands: Annotated[list[Command], Meta(max_length=MAX_BATCH)]
 
@@ -154,6 +162,8 @@ class Outcome(Struct, omit_defaults=True):
     broadcast: Broadcasted | UnsetType = UNSET
     send_to_user: Done | UnsetType = UNSET
     disconnect: Done | UnsetType = UNSET
+    presence: "Present | UnsetType" = UNSET
+    history: HistoryPage | UnsetType = UNSET
     error: Problem | UnsetType = UNSET
 
 
@@ -207,6 +217,7 @@ EXAMPLES: dict[str, Any] = {
         "commands": [
             {"publish": {"room": "chat:lobby", "data": 1}},
             {"send_to_user": {"user": "ann", "data": "ding"}},
+            {"history": {"room": "chat:lobby", "limit": 10}},
         ]
     },
     "SendToUser": {"user": "ann", "data": {"mail": 3}},
