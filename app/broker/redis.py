@@ -179,6 +179,10 @@ class RedisBroker(Broker):
         return max((shard.echo_age for shard in self._shards.all), default=math.inf)
 
     @property
+    def deaf_for(self) -> float:
+        return max((shard.deaf_for for shard in self._shards.all), default=0.0) if self._echo is not None else 0.0
+
+    @property
     def connected(self) -> bool:
         shards = list(self._shards.all) if self._echo is not None else []
         return bool(shards) and all(shard.connected for shard in shards)

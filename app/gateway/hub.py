@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from app import native
 from app.broker.base import NO_POSITION, Broker, History, Position
 from app.gateway.delivery import Delivery
+from app.gateway.naming import namespace_of
 from app.gateway.outbox import Entry
 from app.gateway.presence import Presence
 from app.gateway.registry import Registry
@@ -20,7 +21,7 @@ from app.settings import Namespace, Settings, SlowConsumer
 from app.telemetry import logs
 from app.telemetry.counters import Counters
 from app.telemetry.logs import Limited
-from app.wire.messages import Event
+from app.wire.messages import Event, PresenceChange
 from app.wire.plain import FORMATS
 from app.wire.publication import UnknownVersion, unpack
 
@@ -116,8 +117,7 @@ class Hub:
             await asyncio.wait((leaving,))
         room = self.rooms.get(name)
         if room is None:
-            prefix, colon, _ = name.partition(":")
-            room = self.rooms[name] = Room(name, prefix if colon else "default", options)
+            room = self.rooms[name] = Room(name, namespace_of(name), options)
         room.waiting += 1
         try:
             if not room.subscribed:
@@ -236,7 +236,7 @@ class Hub:
         delivery = Delivery(name, position, publication, deflate_from=self._settings.compression_min_bytes)
         if position.offset:
             if room.held is None and not room.follows(position):
-                self._repairs.begin(room)
+                self._missed(room)
             if room.held is not None:
                 self._repairs.hold(room, delivery)
                 return
@@ -384,13 +384,17 @@ class Hub:
     def restored(self, names: Collection[str]) -> None:
         """The broker hears these rooms again; what came between is unknown (P1)."""
         for name in names:
-            room = self.rooms.get(name)
-            if room is None:
-                continue
-            if room.options.history_size and room.top is not None:
-                self._repairs.begin(room)
-            else:
-                self._begin_anew(room, None)
+            if (room := self.rooms.get(name)) is not None:
+                self._missed(room)
+
+    def _missed(self, room: Room) -> None:
+        """Something was not heard: publications are read again (R2), who came and left has to be asked for anew."""
+        if room.options.join_leave:
+            self.tell(room.name, PresenceChange(room=room.name, resync=True))
+        if room.options.history_size and room.top is not None:
+            self._repairs.begin(room)
+        else:
+            self._begin_anew(room, None)
 
     def _begin_anew(self, room: Room, top: Position | None) -> None:
         """Members have missed something, and go on after `top`."""

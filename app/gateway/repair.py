@@ -83,6 +83,8 @@ class Repairs:
 
     def _go_on_without(self, room: Room) -> None:
         """History does not explain what was heard: members are told, and go on with the last that follow each other."""
+        if room.members:
+            self._counters.repairs["insufficient"] += 1
         held, room.held = _unbroken_end(room.held or []), None
         first = held[0].position if held else None
         self._give_up(room, first and Position(first.epoch, first.offset - 1))

@@ -38,6 +38,8 @@ class Pulse:
         metrics.REVOCATIONS.set(len(gateway.revocations))
         metrics.ROOMS.set(len(gateway.hub.rooms))
         metrics.SUBSCRIPTIONS.set(sum(len(room.members) for room in gateway.hub.rooms.values()))
+        for namespace, sessions in gateway.presence_sessions.items():
+            metrics.PRESENCE_SESSIONS.labels(namespace).set(sessions)
         metrics.OUTBOX_BYTES.set(sum(session.outbox.size for session in gateway.slow if session.outbox))
         gateway.counters.flush()
 

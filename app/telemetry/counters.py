@@ -27,6 +27,8 @@ _LABELLED: dict[str, Counter] = {
     "slow_consumers": metrics.SLOW_CONSUMERS,
     "skipped": metrics.SKIPPED,
     "limit_hits": metrics.LIMIT_HITS,
+    "presence_updates": metrics.PRESENCE_UPDATES,
+    "presence_errors": metrics.PRESENCE_ERRORS,
     "recoveries": metrics.RECOVERIES,
     "repairs": metrics.REPAIRS,
 }
@@ -51,6 +53,8 @@ class Counters:
     slow_consumers: defaultdict[str, int]  # policy
     skipped: defaultdict[str, int]  # policy
     limit_hits: defaultdict[str, int]  # name of the setting
+    presence_updates: defaultdict[str, int]  # namespace
+    presence_errors: defaultdict[str, int]  # namespace
     recoveries: defaultdict[str, int]  # outcome
     repairs: defaultdict[str, int]  # outcome
 

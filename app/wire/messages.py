@@ -173,11 +173,12 @@ class Insufficient(Event, tag="insufficient", kw_only=True):
 
 class PresenceChange(Event, tag="presence", kw_only=True):
     """Users whose first session came into the room, or whose last one left it some seconds ago, where the namespace has
-    `join_leave`. At most once: after `insufficient` or a reconnect the command `presence` says how it is."""
+    `join_leave`. `resync`: such events may have been missed; the command `presence` says how it is."""
 
     room: str
     joined: list[str] | UnsetType = UNSET
     left: list[str] | UnsetType = UNSET
+    resync: bool | UnsetType = UNSET
 
 
 class Unsubscribed(Event, tag="unsubscribed", kw_only=True):

@@ -79,6 +79,21 @@ async def test_what_history_does_not_have_any_more_is_told() -> None:
         await publish(node, 4)
         await until(lambda: heard(ann) == [4], "it goes on from there")
         assert len(ann.of_type("insufficient")) == 1
+        assert node.gateway.counters.repairs["insufficient"] == 1
+
+
+async def test_what_history_does_not_explain_is_told_and_counted() -> None:
+    """Something was heard that no primary keeps."""
+    async with Node(namespaces={"chat": HISTORY}) as node:
+        ann = await node.connect("ann", "chat:x")
+        await publish(node, 1)
+        await until(lambda: heard(ann) == [1], "it is heard")
+        top = node.gateway.hub.rooms["chat:x"].top
+        assert top is not None
+        node.gateway.publication("chat:x", Position(top.epoch, 50), pack(Publication(Raw(b"50"))))
+        await until(lambda: heard(ann) == [1, 50], "it goes on from there")
+        assert len(ann.of_type("insufficient")) == 1
+        assert node.gateway.counters.repairs["insufficient"] == 1
 
 
 async def test_members_who_are_told_go_on_with_what_was_heard() -> None:
