@@ -38,6 +38,7 @@ class Pulse:
         metrics.ROOMS.set(len(gateway.hub.rooms))
         metrics.SUBSCRIPTIONS.set(sum(len(room.members) for room in gateway.hub.rooms.values()))
         metrics.OUTBOX_BYTES.set(sum(session.outbox.size for session in gateway.slow if session.outbox))
+        gateway.counters.history_holes = gateway.broker.stats.holes
         gateway.counters.flush()
 
     def _state(self) -> State:
