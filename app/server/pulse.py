@@ -41,6 +41,7 @@ class Pulse:
         for namespace, sessions in gateway.presence_sessions.items():
             metrics.PRESENCE_SESSIONS.labels(namespace).set(sessions)
         metrics.OUTBOX_BYTES.set(sum(session.outbox.size for session in gateway.slow if session.outbox))
+        gateway.counters.history_holes = gateway.broker.stats.holes
         gateway.counters.flush()
 
     def _state(self) -> State:

@@ -12,6 +12,7 @@ from app.telemetry import metrics
 _PLAIN: dict[str, Counter] = {
     "broker_reconnects": metrics.BROKER_RECONNECTS,
     "broker_publish_errors": metrics.BROKER_PUBLISH_ERRORS,
+    "history_holes": metrics.HISTORY_HOLES,
     "bad_requests": metrics.BAD_REQUESTS,
 }
 
@@ -41,6 +42,7 @@ class Counters:
 
     broker_reconnects: int
     broker_publish_errors: int
+    history_holes: int
     bad_requests: int
     opened: defaultdict[str, int]  # transport
     closed: defaultdict[int, int]  # close code

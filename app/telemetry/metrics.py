@@ -95,6 +95,9 @@ BROKER_ECHO_AGE = _gauge(
 )
 BROKER_RECONNECTS = _counter("carillon_broker_reconnects_total", "Connections to the broker made anew after a loss.")
 BROKER_PUBLISH_SECONDS = _histogram("carillon_broker_publish_seconds", "Duration of publishing, retries included.")
+HISTORY_HOLES = _counter(
+    "carillon_history_holes_total", "Histories found with publications missing in between; a new epoch began."
+)
 BROKER_PUBLISH_ERRORS = _counter("carillon_broker_publish_errors_total", "Publications that the broker did not take.")
 
 # Hooks

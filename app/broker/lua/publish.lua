@@ -12,6 +12,9 @@ if kept then
   end
   return result
 end
+if not redis.acl_check_cmd(ARGV[1], ARGV[2], '') then
+  return redis.error_reply('NOPERM the user may not publish on this channel')
+end
 
 local function append(offset)
   return redis.pcall('XADD', KEYS[2], 'MAXLEN', '=', ARGV[6], '0-' .. number(offset), 'envelope', ARGV[3])
