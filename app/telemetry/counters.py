@@ -27,6 +27,7 @@ _LABELLED: dict[str, Counter] = {
     "slow_consumers": metrics.SLOW_CONSUMERS,
     "skipped": metrics.SKIPPED,
     "limit_hits": metrics.LIMIT_HITS,
+    "moved": metrics.SESSIONS_MOVED,
     "recoveries": metrics.RECOVERIES,
     "repairs": metrics.REPAIRS,
 }
@@ -51,6 +52,7 @@ class Counters:
     slow_consumers: defaultdict[str, int]  # policy
     skipped: defaultdict[str, int]  # policy
     limit_hits: defaultdict[str, int]  # name of the setting
+    moved: defaultdict[str, int]  # reason
     recoveries: defaultdict[str, int]  # outcome
     repairs: defaultdict[str, int]  # outcome
 
