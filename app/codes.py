@@ -82,7 +82,12 @@ SUBSCRIPTION_EXPIRED = CloseCode(3006, "subscription expired", True, "A subscrip
 SLOW = CloseCode(3008, "slow", True, "The client did not read fast enough; come back and recover.")
 WRITE_ERROR = CloseCode(3009, "write error", True, "The connection failed while writing.")
 INSUFFICIENT_STATE = CloseCode(3010, "insufficient state", True, "The node lost track of the stream; recover.")
-FORCE_RECONNECT = CloseCode(3011, "force reconnect", True, "The server asks the client to connect anew.")
+FORCE_RECONNECT = CloseCode(
+    3011,
+    "force reconnect",
+    True,
+    "The client is to connect anew, by the server API, for its age, or as its pod has more than its share.",
+)
 NO_PONG = CloseCode(3012, "no pong", True, "No sign of life came after a ping within `pong_timeout`.")
 TOO_MANY_MESSAGES = CloseCode(
     3013, "too many requests", True, "Commands, or control frames of WebSocket, kept coming far above the rate limit."

@@ -35,8 +35,8 @@ def create_app(settings: Settings | None = None, *, hooks: object = hooks) -> Fa
     # Differs for each process that ever ran, also after a restart on the same host.
     node = f"{settings.pod_name or socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
     hook_calls = HookCalls(hooks, settings.hook_timeout)
-    gateway = Gateway(settings, create_broker(settings, node), hook_calls, node)
     slot = own_slot()
+    gateway = Gateway(settings, create_broker(settings, node), hook_calls, node, slot.pod.id)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[dict[str, Any]]:

@@ -366,6 +366,26 @@ class Settings(BaseSettings):
         unit="1/second",
         zero="always all of `drain_timeout`",
     )
+    connection_max_age: float = option(
+        0,
+        "How long a connection lasts, a quarter more or less, until its client is told to connect anew (3011): clients "
+        "stay where they are when pods are added, so 14400 (4 h) is good where the number of pods changes by itself.",
+        unit="seconds",
+        zero="no limit",
+    )
+    rebalance_tolerance: float = option(
+        0,
+        "A pod that holds so much more than its share of all sessions (0.1: 10 %, but 10 sessions at least) tells the "
+        "excess to connect anew (3011), and does not take them back by the edge's cookie. Not while pods come and go.",
+        zero="off",
+    )
+    rebalance_rate: float = option(
+        10,
+        "Sessions per second and node that are told to move, by `connection_max_age` and `rebalance_tolerance` "
+        "together.",
+        unit="1/second",
+        gt=0,
+    )
     termination_grace: float = option(
         0,
         "What the supervisor grants from SIGTERM to SIGKILL: Kubernetes' `terminationGracePeriodSeconds` less what "

@@ -10,6 +10,7 @@ from msgspec import Raw, Struct
 from app import codes
 from app.auth.permissions import Rights
 from app.broker.base import NO_POSITION
+from app.gateway.balance import Load
 from app.gateway.commands import take_claims
 from app.gateway.delivery import Delivery
 from app.gateway.hub import Hub
@@ -76,7 +77,7 @@ class RoomCounts(Struct, tag="rooms", array_like=True):
 
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(
-    _ToUser | _Disconnect | _Unsubscribe | _Refresh | _Revoked | _Kill | _AskHearing | _AskRooms | RoomCounts
+    _ToUser | _Disconnect | _Unsubscribe | _Refresh | _Revoked | Load | _Kill | _AskHearing | _AskRooms | RoomCounts
 )
 
 #: Rooms in one node's answer; the largest.
@@ -86,7 +87,8 @@ MOST_ROOMS = 1000
 class Control:
     """Writes the messages, and carries out what was heard, for the sessions of this node.
 
-    `reply` sends a message of ours to all nodes, some time later; `note_revoked` takes what was revoked, until when."""
+    `reply` sends a message of ours to all nodes, some time later; `note_revoked` takes what was revoked, until when;
+    `hear_load` what a node holds."""
 
     def __init__(
         self,
@@ -96,6 +98,7 @@ class Control:
         reply: Callable[[bytes], None],
         *,
         note_revoked: Callable[[bytes, float], None],
+        hear_load: Callable[[Load], None],
         dev: bool,
     ) -> None:
         self._registry = registry
@@ -112,6 +115,7 @@ class Control:
             _Unsubscribe: self._unsubscribe,
             _Refresh: self._refresh,
             _Revoked: lambda action: note_revoked(action.entry.encode(), action.until),
+            Load: hear_load,
             _Kill: self._kill if dev else self._ignore,
             _AskHearing: lambda asked: self.on_ask_hearing(asked.question),
             _AskRooms: self._tell_rooms,
@@ -132,6 +136,9 @@ class Control:
 
     def revoked(self, entry: bytes, until: float) -> bytes:
         return VERSION + _encoder.encode(_Revoked(entry.decode(), until))
+
+    def load(self, load: Load) -> bytes:
+        return VERSION + _encoder.encode(load)
 
     def kill(self, node: str) -> bytes:
         return VERSION + _encoder.encode(_Kill(node))

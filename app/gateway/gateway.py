@@ -28,6 +28,7 @@ from app.gateway.naming import namespace_of, options_of
 from app.gateway.neighbours import Neighbours
 from app.gateway.presence import Presence
 from app.gateway.rates import Rate
+from app.gateway.rebalance import Rebalance
 from app.gateway.registry import Registry
 from app.gateway.revoking import REASON, Revoking
 from app.gateway.timers import TimerWheel
@@ -53,7 +54,8 @@ LAST_WORDS = 1.5
 class Gateway:
     """The node of this process. Made by `create_app`; everything in it lives in one event loop."""
 
-    def __init__(self, settings: Settings, broker: Broker, hooks: HookCalls, node: str) -> None:
+    def __init__(self, settings: Settings, broker: Broker, hooks: HookCalls, node: str, pod: str = "") -> None:
+        """`pod`: what the nodes of one pod have in common; empty: this node is a pod by itself."""
         self.settings = settings
         self.node = node
         self.broker = broker
@@ -70,8 +72,23 @@ class Gateway:
         self.presence_sessions = self._presence.sessions
         self.hub = Hub(settings, broker, self.registry, self.counters, self._presence)
         self._revoking = Revoking(self.revocations, broker, self.registry, self.now)
+        self.rebalance = Rebalance(
+            settings,
+            self.registry,
+            self.counters,
+            node=node,
+            pod=pod or node,
+            tell=lambda load: self._tell_all(self._control.load(load)),
+            draining=lambda: self.draining,
+        )
         self._control = Control(
-            self.registry, self.hub, node, self._tell_all, note_revoked=self._revoking.note, dev=settings.dev
+            self.registry,
+            self.hub,
+            node,
+            self._tell_all,
+            note_revoked=self._revoking.note,
+            hear_load=self.rebalance.hear,
+            dev=settings.dev,
         )
         self._census = Census(broker, self._control)
         self._neighbours = Neighbours(broker, self._control, self.unready, self.spawn)
@@ -97,6 +114,8 @@ class Gateway:
         await self._revoking.read()  # of a broker in process, which is there already
         self.spawn(self.wheel.run())
         self.spawn(self._revoking.run())
+        if self.rebalance.wanted:
+            self.spawn(self.rebalance.run())
         if self.settings.max_user_connections:
             self.spawn(self._refresh_users())
         if any(options.presence for options in self.settings.namespaces.values()):
@@ -197,6 +216,7 @@ class Gateway:
     def session_lost(self, session: "Session", code: int, task: asyncio.Task[None] | None) -> None:
         """The session's connection is gone."""
         self.registry.remove(session)
+        self.rebalance.forget(session)
         self.counters.closed[code] += 1
         if session.claims is not None or task is not None:
             self._spawn_farewell(self._after_loss(session, code, task))

@@ -10,7 +10,8 @@ class Rate:
 
     def __init__(self, per_second: float, burst: int) -> None:
         self._interval = 1 / per_second if per_second > 0 else 0.0
-        self._tolerance = self._interval * burst
+        # A little more than that: what is added to the clock's time is rounded, maybe always up.
+        self._tolerance = self._interval * (burst + 0.001)
 
     def next_state(self, state: float, now: float) -> float | None:
         """The state after one more event at `now`, or None where the limit forbids it. Begins with state 0."""

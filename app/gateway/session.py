@@ -38,6 +38,11 @@ QUEUED_BYTES = 65_536
 #: How long the outbox may take before `goodbye` (O3), in seconds.
 FLUSH_TIMEOUT = 2.0
 
+#: How far `connection_max_age` is from what it says, either way: who came together does not go together.
+AGE_JITTER = 0.25
+
+NEVER = float("inf")
+
 #: Lets a session in, at once or by what has to be awaited. Raises CommandError, Disconnect.
 Enter = Callable[["Session"], Coroutine[Any, Any, None] | None]
 
@@ -56,6 +61,7 @@ class Session:
         "_queue",
         "_queued_bytes",
         "_rate",
+        "_retire_at",
         "_strikes",
         "_task",
         "_writable",
@@ -126,9 +132,11 @@ class Session:
         #: Anything came since the last ping.
         self.alive = True
         self._awaiting_pong = False
-        self._ping_due = float("inf")
+        self._ping_due = NEVER
         #: Credentials must have come, or the token runs out, or the flush ends: in the loop's time.
-        self._deadline = float("inf")
+        self._deadline = NEVER
+        #: When the connection has lasted long enough, in the loop's time.
+        self._retire_at = NEVER
         self.slot = -1
 
     # -- life
@@ -141,6 +149,8 @@ class Session:
         if settings.ping_interval:
             # The first ping at a random moment: no action on all connections at once (invariant 6).
             self._ping_due = now + settings.ping_interval * random.random()
+        if settings.connection_max_age:
+            self._retire_at = now + settings.connection_max_age * random.uniform(1 - AGE_JITTER, 1 + AGE_JITTER)
         self.gateway.wheel.set(self, self._next_wake())
         self.send(Welcome(session=self.id, node=self.gateway.node, ping_interval=settings.ping_interval))
         if enter is not None:
@@ -388,7 +398,7 @@ class Session:
     def identified(self, claims: Claims) -> None:
         """Takes new claims. A token that expires is followed by a close somewhat later, never before `exp` (A2)."""
         self.claims = claims
-        self._deadline = float("inf")
+        self._deadline = NEVER
         if claims.expires_at is not None:
             spread = random.random() * self.gateway.settings.expiry_spread
             self._deadline = self.gateway.now() + claims.expires_at - time.time() + spread
@@ -405,6 +415,9 @@ class Session:
             self.end(codes.STALE if self.claims is None else codes.SESSION_EXPIRED)
         elif now >= self._ping_due:
             self._heartbeat()
+        elif now >= self._retire_at:
+            self._retire_at = NEVER
+            self.gateway.rebalance.retire(self)
         return None if self.ended else self._next_wake()
 
     def _heartbeat(self) -> None:
@@ -421,4 +434,4 @@ class Session:
             self.end(codes.NO_PONG)
 
     def _next_wake(self) -> float:
-        return min(self._deadline, self._ping_due)
+        return min(self._deadline, self._ping_due, self._retire_at)

@@ -15,6 +15,7 @@ from app.http.hook_dependencies import DependenciesFailed, HookDependencies, Hoo
 from app.http.origin import origin_allowed
 from app.http.portable import PortableConnection
 from app.http.ports import routed_path
+from app.http.sticky import leads_here
 from app.wire.plain import JSON, MSGPACK, MSGPACK_SUBPROTOCOL
 
 PATH = "/ws"
@@ -93,7 +94,10 @@ def _refusal(gateway: Gateway, websocket: WebSocket, address: str) -> Refusal | 
     origin = websocket.headers.get("origin")
     if not origin_allowed(origin, websocket.headers.get("host", ""), gateway.settings.allowed_origins):
         return Refusal(403, "origin")
-    return gateway.admission.refusal(address, gateway.unready(), gateway.now())
+    now = gateway.now()
+    if gateway.rebalance.refuses(now) and leads_here(websocket):
+        return Refusal(503, "above_share")  # the edge passes it on, and sets another cookie (N4)
+    return gateway.admission.refusal(address, gateway.unready(), now)
 
 
 #: The catalogue's codes for refusals that end by themselves.

@@ -6,6 +6,7 @@ A probe reaches one random worker; it must answer for all of them. Works without
 import math
 import mmap
 import os
+import secrets
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -54,6 +55,8 @@ class PodState:
 
         `master`: process id of the one that forks them."""
         self.workers = workers
+        #: Of this pod alone, the same in all of its processes.
+        self.id = secrets.token_hex(6)
         self._master = master
         self.clock = clock
         self._cells = memoryview(mmap.mmap(-1, CAPACITY * _WIDTH * 8)).cast("d")

@@ -30,6 +30,7 @@ _LABELLED: dict[str, Counter] = {
     "limit_hits": metrics.LIMIT_HITS,
     "presence_updates": metrics.PRESENCE_UPDATES,
     "presence_errors": metrics.PRESENCE_ERRORS,
+    "moved": metrics.SESSIONS_MOVED,
     "recoveries": metrics.RECOVERIES,
     "repairs": metrics.REPAIRS,
 }
@@ -57,6 +58,7 @@ class Counters:
     limit_hits: defaultdict[str, int]  # name of the setting
     presence_updates: defaultdict[str, int]  # namespace
     presence_errors: defaultdict[str, int]  # namespace
+    moved: defaultdict[str, int]  # reason
     recoveries: defaultdict[str, int]  # outcome
     repairs: defaultdict[str, int]  # outcome
 

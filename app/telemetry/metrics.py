@@ -53,6 +53,12 @@ CONNECTIONS = _gauge("carillon_connections", "livesum", "Open client connections
 CONNECTIONS_OPENED = _counter("carillon_connections_opened_total", "Connections accepted.", "transport")
 CONNECTIONS_CLOSED = _counter("carillon_connections_closed_total", "Connections ended, by close code.", "code")
 UPGRADES_REFUSED = _counter("carillon_upgrades_refused_total", "Upgrades answered with an HTTP error.", "reason")
+SESSIONS_MOVED = _counter(
+    "carillon_sessions_moved_total", "Sessions told to connect anew; reason: age, share.", "reason"
+)
+ABOVE_SHARE = _gauge(
+    "carillon_above_share", "livesum", "Workers whose pod holds more than its share of the sessions, and refuses some."
+)
 REVOCATIONS = _gauge(
     "carillon_revocations", "livemin", "Tokens, and users whose older tokens, are refused before they expire."
 )

@@ -1,0 +1,106 @@
+"""Who has more sessions than its share, and how many it sends away now. Decides only: no I/O, no clock."""
+
+import math
+from dataclasses import dataclass
+
+from msgspec import Struct
+
+#: How often a node says what it holds, and decides, in seconds.
+INTERVAL = 1.0
+
+#: Who was not heard for so long does not count any more, in seconds.
+SILENCE = 5.0
+
+#: How long nobody may have come or gone before sessions are sent away, in seconds: a fleet in motion is left alone.
+SETTLE = 3.0
+
+#: How long who was sent away may take until another pod counts it, in seconds.
+ON_THE_WAY = 3.0
+
+#: How long after the last of them sessions are not taken back by their cookie, in seconds.
+RETURN = 5.0
+
+#: Sessions above its share that a pod need not care for, whatever the tolerance: clients come and go.
+LEAST = 10
+
+#: Where only `connection_max_age` is set: above so much more than its share a pod does not take back whom it sent away.
+USUAL_TOLERANCE = 0.1
+
+
+class Load(Struct, tag="load", array_like=True, frozen=True):
+    """What one node says of itself. The cookie of the edge leads to a pod, so shares are counted by pod."""
+
+    node: str
+    pod: str
+    sessions: int
+    #: Sent away during the last ON_THE_WAY seconds: they are somewhere, and maybe nobody has counted them yet.
+    moving: int
+    draining: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Share:
+    """What a pod holds and should hold, of the sessions of all."""
+
+    held: int
+    nodes: int
+    average: float
+
+
+class Balance:
+    """One node's view of the fleet. Times are those of any one clock, in seconds.
+
+    A pod begins to send away when it holds more than its share and the tolerance, and goes on down to half of that, so
+    that nobody sends back and forth. Only pods above their share do anything, so there is always one that takes."""
+
+    def __init__(self, node: str, tolerance: float) -> None:
+        self._node = node
+        self._tolerance = tolerance
+        self._heard: dict[str, tuple[Load, float]] = {}
+        self._changed = -math.inf
+        self._refuses_until = -math.inf
+        #: Whether this node's pod holds more than its share.
+        self.above = False
+
+    def hear(self, load: Load, now: float) -> None:
+        """A node said what it holds."""
+        known, heard = self._heard.get(load.node, (None, now))
+        if known is None or known.draining != load.draining or now - heard > SILENCE:
+            self._changed = now
+        self._heard[load.node] = (load, now)
+
+    def decide(self, own: Load, now: float) -> int:
+        """Takes note of this node's own load; how many sessions it is to send away until the next call."""
+        self.hear(own, now)
+        for node, (_, heard) in tuple(self._heard.items()):
+            if now - heard > SILENCE:
+                del self._heard[node]
+                self._changed = now
+        in_motion = now - self._changed < SETTLE or any(load.draining for load, _ in self._heard.values())
+        share = None if in_motion else self._share(own)
+        excess = 0 if share is None else self._excess(share)
+        self.above = excess > 0
+        if share is None or not self.above:
+            return 0
+        self._refuses_until = now + RETURN
+        # This node's part of the pod's excess; half of it, as what is known of the others is a moment old.
+        return math.floor(excess * own.sessions / share.held / 2 + 0.5)
+
+    def refuses(self, now: float) -> bool:
+        """Whether who comes with this pod's own cookie is to go elsewhere."""
+        return now < self._refuses_until
+
+    def _share(self, own: Load) -> _Share:
+        loads = [load for load, _ in self._heard.values()]
+        pods = {load.pod for load in loads}
+        of_pod = [load.sessions for load in loads if load.pod == own.pod]
+        total = sum(load.sessions + load.moving for load in loads)
+        return _Share(sum(of_pod), len(of_pod), total / len(pods))
+
+    def _excess(self, share: _Share) -> int:
+        """How many sessions the pod is to get rid of; 0 while it is not above its share."""
+        slack = self._tolerance * share.average
+        if not self.above and share.held <= share.average + max(slack, LEAST):
+            return 0
+        excess = share.held - math.ceil(share.average + slack / 2)
+        return excess if excess >= share.nodes else 0  # the rest cannot be divided among the pod's nodes
