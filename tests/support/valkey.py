@@ -198,7 +198,8 @@ class ClusterOfThree:
 
     def _sees_replica(self, node: Server) -> bool:
         ranges = node.do("CLUSTER", "SLOTS")  # each: first, last, primary, replicas
-        return len(ranges) == len(self.nodes) and any(len(served) == 4 for served in ranges)
+        primaries = {port for _, _, (_, port, *_), *_ in ranges}
+        return len(primaries) == len(self.nodes) and any(len(served) == 4 for served in ranges)
 
     def move(self, slot: int, source: Server, target: Server) -> None:
         """Gives an empty slot to another primary."""
