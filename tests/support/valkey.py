@@ -125,6 +125,13 @@ class Trio:
     def in_sync(self) -> bool:
         return b"master_link_status:up" in self.replica.do("INFO", "replication")
 
+    def cut_off(self) -> None:
+        """From now on the replica hears nothing of what the master confirms. It lives, so Sentinels may promote it.
+
+        Freezing it would not do: what it was sent meanwhile would wait in its socket."""
+        self.master.do("ACL", "SETUSER", "default", "-psync", "-sync")
+        self.master.do("CLIENT", "KILL", "TYPE", "replica")
+
     def _sentinel(self, port: int) -> Server:
         file = self._folder / f"sentinel-{port}.conf"
         file.write_text(

@@ -33,7 +33,7 @@ def test_the_planned_rate_is_that_of_the_pod_with_the_most_goodbyes() -> None:
 
 
 def test_the_busiest_second() -> None:
-    assert busiest([0.0, 0.9, 1.8, 1.9, 2.0, 4.0]) == 4
+    assert busiest([0.0, 1.0, 1.8, 1.9, 2.0, 4.0]) == 4
     assert busiest([]) == 0
 
 
