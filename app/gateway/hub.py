@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from app import native
-from app.broker.base import NO_POSITION, Broker, History, Position
+from app.broker.base import NO_POSITION, Broker, BrokerUnavailable, History, Position
 from app.gateway.delivery import Delivery
 from app.gateway.outbox import Entry
 from app.gateway.presence import Presence
@@ -142,23 +142,27 @@ class Hub:
         """Reads the room's history while the joiner's publications are collected (R1)."""
         if room.joining is None:
             room.joining = {}
-        room.joining[session] = []
         for _ in range(REPLAY_TRIES):
+            # What was heard before the read is sent is in it, or belongs to another history.
+            room.joining[session] = []
             if room.reads is None:
                 room.reads = SharedReads(partial(self._read, room))
             replay = await room.reads.get(None if since is None else since.offset)
-            if since is None or not replay.ends_before(since):
+            if replay.era == room.era and (since is None or not replay.ends_before(since)):
                 break
+        if replay.era != room.era:
+            raise BrokerUnavailable("the room's history changes all the time")
         if room.top is None:
             room.top = replay.top
         elif room.top.epoch != replay.top.epoch:
             self._insufficient(room)
             room.begin_anew(replay.top)
+            replay.era = room.era  # it begins with this read: others may share it
         return replay
 
     async def _read(self, room: Room, since: int | None) -> Replay:
         """What came after an offset; None: only the newest position. Raises BrokerUnavailable."""
-        limit = 0 if since is None else room.options.history_size
+        limit, era = 0 if since is None else room.options.history_size, room.era
         page = await self._broker.read(
             room.name,
             self.history_of(room.options),
@@ -166,7 +170,7 @@ class Hub:
             limit=limit,
             max_bytes=self._settings.outbox_bytes,
         )
-        return Replay.of(room.name, page, deflate_from=self._settings.compression_min_bytes)
+        return Replay.of(room.name, page, era, deflate_from=self._settings.compression_min_bytes)
 
     def _add(
         self,
@@ -318,6 +322,7 @@ class Hub:
         for session in {*room.others, *apart} if apart else room.others:
             for delivery in deliveries:
                 self._deliver_one(room, session, delivery)
+        room.sent(deliveries[-1].position.offset)
         self._write_some(room, self._settings.fanout_chunk)
 
     def _senders(self, room: Room, deliveries: Sequence[Delivery]) -> set["Session"]:
@@ -382,10 +387,11 @@ class Hub:
             room = self.rooms.get(name)
             if room is None:
                 continue
-            if room.options.history_size and room.top is not None:
-                self._repairs.begin(room)
-            else:
+            room.era += 1
+            if not room.options.history_size:
                 self._insufficient(room)
+            elif room.top is not None:  # else nobody has joined yet
+                self._repairs.begin(room)
 
     def _insufficient(self, room: Room) -> None:
         self.flush(room)

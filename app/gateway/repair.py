@@ -19,10 +19,7 @@ AT_ONCE = 32
 #: Seconds between two tries while the broker does not answer.
 PAUSE = 0.5
 
-#: How often history is read in vain: what was heard is in it, unless it was written by another primary.
-TRIES = 3
-
-#: What may come meanwhile in one room, in bytes; above it, its members are told that something is missing.
+#: What may come meanwhile in one room, in bytes; above it, history is read once more.
 BUFFER_BYTES = 1_048_576
 
 
@@ -45,50 +42,38 @@ class Repairs:
         self._turns = asyncio.Semaphore(AT_ONCE)
 
     def begin(self, room: Room) -> None:
-        """From now on what is heard waits (`Room.hold`) until the gap is filled. Does nothing the second time, but that
-        the reading is done again: what came between may have been missed too."""
-        if room.held is None:
+        """From now on what is heard waits (`hold`) until the gap is filled. Does nothing the second time."""
+        if room not in self._tasks:
             room.held = []
-        if room in self._tasks:
-            room.repair_again = True
-        else:
-            task = self._tasks[room] = asyncio.ensure_future(self._repair(room))
-            task.add_done_callback(lambda _: self._tasks.pop(room, None))
+            self._tasks[room] = asyncio.ensure_future(self._repair(room))
 
     def hold(self, room: Room, delivery: Delivery) -> None:
         """A publication that came while its room is being repaired."""
         assert room.held is not None
         room.held.append(delivery)
-        if sum(len(held.publication.data) for held in room.held) > BUFFER_BYTES:
-            room.held.clear()  # history has them, and is read again; if not, members are told
-            room.repair_again = True
+        room.held_bytes += len(delivery.publication.data)
+        if room.held_bytes > BUFFER_BYTES:
+            room.drop_held()  # history has them, and is read again
+            room.held_too_much = True
 
     async def _repair(self, room: Room) -> None:
-        async with self._turns:
-            tries = 0
-            while (room.members or room.waiting) and room.top is not None and tries < TRIES:
-                room.repair_again = False
-                before = room.top
-                try:
-                    replay = await self._read(room, before.offset)
-                except BrokerUnavailable:
-                    await asyncio.sleep(PAUSE)
-                    continue
-                if self._fill(room, replay) and not room.repair_again:
-                    break
-                tries = 0 if room.top != before else tries + 1
-            else:
-                self._go_on_without(room)
-        room.held = None
-
-    def _go_on_without(self, room: Room) -> None:
-        """History does not explain what was heard: members are told, and go on from there."""
-        held, room.held = room.held or [], None
-        self._give_up(room)
-        room.begin_anew(None)
-        for delivery in held:
-            if room.hear(delivery.position):
-                self._deliver(room, delivery)
+        """Reads until nothing was missed since the last read was sent. What was heard before that is in it, or belongs
+        to another history, and need not be kept."""
+        try:
+            async with self._turns:
+                while (room.members or room.waiting) and room.top is not None:
+                    room.drop_held()
+                    try:
+                        replay = await self._read(room, room.top.offset)
+                    except BrokerUnavailable:
+                        await asyncio.sleep(PAUSE)
+                        continue
+                    if replay.era == room.era and self._fill(room, replay):
+                        break
+        finally:
+            # In one step: a gap that is found from here on begins anew.
+            room.held = None
+            del self._tasks[room]
 
     def _fill(self, room: Room, replay: Replay) -> bool:
         """Delivers what was read and then what came meanwhile. False: there is a gap again."""
@@ -102,13 +87,13 @@ class Repairs:
             missed = ()
         elif missed:
             self._counters.repairs["repaired"] += 1
-        held, room.held = room.held or [], []
-        for delivery in (*missed, *sorted(held, key=lambda one: one.position.offset)):
-            if delivery.position.epoch != room.top.epoch or not room.follows(delivery.position):
-                room.held.append(delivery)
-            elif room.hear(delivery.position):
+        held, too_much = room.held or [], room.held_too_much
+        for delivery in (*missed, *held):
+            if not room.follows(delivery.position):
+                return False
+            if room.hear(delivery.position):
                 self._deliver(room, delivery)
-        return not room.held and not replay.cut
+        return not (too_much or replay.cut)
 
     async def close(self) -> None:
         """Ends what is under way."""
