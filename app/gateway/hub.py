@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from app import native
-from app.broker.base import NO_POSITION, Broker, History, Position
+from app.broker.base import NO_POSITION, Broker, BrokerUnavailable, History, Position
 from app.gateway.delivery import Delivery
 from app.gateway.naming import namespace_of
 from app.gateway.outbox import Entry
@@ -144,22 +144,27 @@ class Hub:
         """Reads the room's history while the joiner's publications are collected (R1)."""
         if room.joining is None:
             room.joining = {}
-        room.joining[session] = []
         for _ in range(REPLAY_TRIES):
+            # What was heard before the read is sent is in it, or belongs to another history.
+            room.joining[session] = []
             if room.reads is None:
                 room.reads = SharedReads(partial(self._read, room))
             replay = await room.reads.get(None if since is None else since.offset)
-            if since is None or not replay.ends_before(since):
+            if replay.era == room.era and (since is None or not replay.ends_before(since)):
                 break
+        if replay.era != room.era:
+            raise BrokerUnavailable("the room's history changes all the time")
         if room.top is None:
             room.top = replay.top
         elif room.top.epoch != replay.top.epoch:
-            self._begin_anew(room, replay.top)
+            self._begin_anew(room, Position(replay.top.epoch, 0))
+            replay.era = room.era  # it begins with this read: others may share it
+            self._repairs.begin(room)
         return replay
 
     async def _read(self, room: Room, since: int | None) -> Replay:
         """What came after an offset; None: only the newest position. Raises BrokerUnavailable."""
-        limit = 0 if since is None else room.options.history_size
+        limit, era = 0 if since is None else room.options.history_size, room.era
         page = await self._broker.read(
             room.name,
             self.history_of(room.options),
@@ -167,7 +172,7 @@ class Hub:
             limit=limit,
             max_bytes=self._settings.outbox_bytes,
         )
-        return Replay.of(room.name, page, deflate_from=self._settings.compression_min_bytes)
+        return Replay.of(room.name, page, era, deflate_from=self._settings.compression_min_bytes)
 
     def _add(
         self,
@@ -321,6 +326,7 @@ class Hub:
         for session in {*room.others, *apart} if apart else room.others:
             for delivery in deliveries:
                 self._deliver_one(room, session, delivery)
+        room.sent(deliveries[-1].position.offset)
         self._write_some(room, self._settings.fanout_chunk)
 
     def _senders(self, room: Room, deliveries: Sequence[Delivery]) -> set["Session"]:
@@ -385,19 +391,21 @@ class Hub:
         """The broker hears these rooms again; what came between is unknown (P1)."""
         for name in names:
             if (room := self.rooms.get(name)) is not None:
+                room.era += 1
                 self._missed(room)
 
     def _missed(self, room: Room) -> None:
         """Something was not heard: publications are read again (R2), who came and left has to be asked for anew."""
         if room.options.join_leave:
             self.tell(room.name, PresenceChange(room=room.name, resync=True))
-        if room.options.history_size and room.top is not None:
+        if not room.options.history_size:
+            self.flush(room)
+            self._shortfalls.note(room)
+        elif room.top is not None:  # else nobody has joined yet
             self._repairs.begin(room)
-        else:
-            self._begin_anew(room, None)
 
-    def _begin_anew(self, room: Room, top: Position | None) -> None:
-        """Members have missed something, and go on after `top`."""
+    def _begin_anew(self, room: Room, top: Position) -> None:
+        """Members have missed something that history does not have, and go on after `top`."""
         self.flush(room)
         room.begin_anew(top)
         self._shortfalls.note(room)

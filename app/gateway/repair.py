@@ -1,7 +1,7 @@
 """Gaps in what a node has heard: fetched from history and delivered before anything later (R2)."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 
 from app.broker.base import BrokerUnavailable, Position
 from app.gateway.delivery import Delivery
@@ -19,10 +19,10 @@ AT_ONCE = 32
 #: Seconds between two tries while the broker does not answer.
 PAUSE = 0.5
 
-#: How often history is read in vain: what was heard is in it, unless it was written by another primary.
-TRIES = 3
+#: Seconds before the next read where the last one has brought nothing new and something else was heard meanwhile.
+SHORT_PAUSE = 0.02
 
-#: What may come meanwhile in one room, in bytes; above it, its members are told that something is missing.
+#: What may come meanwhile in one room, in bytes; above it, history is read once more.
 BUFFER_BYTES = 1_048_576
 
 
@@ -34,7 +34,7 @@ class Repairs:
         self,
         read: Callable[[Room, int], Awaitable[Replay]],
         deliver: Callable[[Room, Delivery], None],
-        give_up: Callable[[Room, Position | None], None],
+        give_up: Callable[[Room, Position], None],
         counters: Counters,
     ) -> None:
         self._read = read
@@ -45,94 +45,67 @@ class Repairs:
         self._turns = asyncio.Semaphore(AT_ONCE)
 
     def begin(self, room: Room) -> None:
-        """From now on what is heard waits (`Room.hold`) until the gap is filled. Does nothing the second time, but that
-        the reading is done again: what came between may have been missed too."""
-        if room.held is None:
+        """From now on what is heard waits (`hold`) until the gap is filled. Does nothing the second time."""
+        if room not in self._tasks:
             room.held = []
-        if room in self._tasks:
-            room.repair_again = True
-        else:
-            task = self._tasks[room] = asyncio.ensure_future(self._repair(room))
-            task.add_done_callback(lambda _: self._tasks.pop(room, None))
+            self._tasks[room] = asyncio.ensure_future(self._repair(room))
 
     def hold(self, room: Room, delivery: Delivery) -> None:
         """A publication that came while its room is being repaired."""
         assert room.held is not None
         room.held.append(delivery)
-        if sum(len(held.publication.data) for held in room.held) > BUFFER_BYTES:
-            room.held.clear()  # history has them, and is read again; if not, members are told
-            room.repair_again = True
+        room.held_bytes += len(delivery.publication.data)
+        if room.held_bytes > BUFFER_BYTES:
+            room.drop_held()  # history has them, and is read again
+            room.held_too_much = True
 
     async def _repair(self, room: Room) -> None:
-        async with self._turns:
-            tries = 0
-            while (room.members or room.waiting) and room.top is not None and tries < TRIES:
-                room.repair_again = False
-                before = room.top
-                try:
-                    replay = await self._read(room, before.offset)
-                except BrokerUnavailable:
-                    await asyncio.sleep(PAUSE)
-                    continue
-                if self._fill(room, replay) and not room.repair_again:
-                    break
-                tries = 0 if room.top != before else tries + 1
-            else:
-                self._go_on_without(room)
-        room.held = None
-
-    def _go_on_without(self, room: Room) -> None:
-        """History does not explain what was heard: members are told, and go on with the last that follow each other."""
-        if room.members:
-            self._counters.repairs["insufficient"] += 1
-        held, room.held = _unbroken_end(room.held or []), None
-        first = held[0].position if held else None
-        self._give_up(room, first and Position(first.epoch, first.offset - 1))
-        for delivery in held:
-            room.hear(delivery.position)
-            self._deliver(room, delivery)
+        """Reads until nothing was missed since the last read was sent. What was heard before that is in it, or belongs
+        to another history, and need not be kept."""
+        try:
+            async with self._turns:
+                while (room.members or room.waiting) and room.top is not None:
+                    room.drop_held()
+                    try:
+                        replay = await self._read(room, room.top.offset)
+                    except BrokerUnavailable:
+                        await asyncio.sleep(PAUSE)
+                        continue
+                    before = room.top
+                    if replay.era == room.era and self._fill(room, replay):
+                        break
+                    if room.top == before:  # two histories at once: one of them will be over
+                        await asyncio.sleep(SHORT_PAUSE)
+        finally:
+            # In one step: a gap that is found from here on begins anew.
+            room.held = None
+            del self._tasks[room]
 
     def _fill(self, room: Room, replay: Replay) -> bool:
         """Delivers what was read and then what came meanwhile. False: there is a gap again."""
         assert room.top is not None
-        before = room.top
-        missed = replay.after(before)
-        held, room.held = room.held or [], []
+        missed = replay.after(room.top)
         if missed is None:
             log.warning("history.insufficient", namespace=room.namespace)
             self._counters.repairs["insufficient"] += 1
-            missed = ()
-            if replay.top.epoch != before.epoch:  # an epoch that is over has no successor of what was heard
-                held = [delivery for delivery in held if delivery.position.epoch != before.epoch]
-            self._give_up(room, _before(held, replay.top))
+            if replay.top.epoch != room.top.epoch:
+                # Members go on at the beginning of the history that there is now, which is read next.
+                self._give_up(room, Position(replay.top.epoch, 0))
+                return False
+            missed = replay.deliveries
+            start = missed[0].position.offset - 1 if missed else replay.top.offset
+            self._give_up(room, Position(replay.top.epoch, start))
         elif missed:
             self._counters.repairs["repaired"] += 1
-        for delivery in (*missed, *sorted(held, key=lambda one: one.position.offset)):
-            if delivery.position.epoch != room.top.epoch or not room.follows(delivery.position):
-                room.held.append(delivery)
-            elif room.hear(delivery.position):
+        held, too_much = room.held or [], room.held_too_much
+        for delivery in (*missed, *held):
+            if not room.follows(delivery.position):
+                return False
+            if room.hear(delivery.position):
                 self._deliver(room, delivery)
-        return not room.held and not replay.cut
+        return not (too_much or replay.cut)
 
     async def close(self) -> None:
         """Ends what is under way."""
         for task in tuple(self._tasks.values()):
             task.cancel()
-
-
-def _unbroken_end(held: Sequence[Delivery]) -> Sequence[Delivery]:
-    """The last ones, as far as each follows the one before."""
-    start = max(len(held) - 1, 0)
-    while start > 0 and _next(held[start - 1].position) == held[start].position:
-        start -= 1
-    return held[start:]
-
-
-def _next(position: Position) -> Position:
-    return Position(position.epoch, position.offset + 1)
-
-
-def _before(held: Sequence[Delivery], top: Position) -> Position:
-    """Where members go on who were told that something is missing: what was heard of this history is not lost too."""
-    offsets = [delivery.position.offset - 1 for delivery in held if delivery.position.epoch == top.epoch]
-    return Position(top.epoch, min((*offsets, top.offset)))

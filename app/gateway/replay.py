@@ -12,16 +12,18 @@ from app.wire.publication import UnknownVersion, unpack
 class Replay:
     """Read once, shared by all who were waiting: each publication is encoded and framed once for all of them."""
 
-    __slots__ = ("cut", "deliveries", "top")
+    __slots__ = ("cut", "deliveries", "era", "top")
 
-    def __init__(self, top: Position, deliveries: Sequence[Delivery], *, cut: bool = False) -> None:
+    def __init__(self, top: Position, deliveries: Sequence[Delivery], era: int, *, cut: bool = False) -> None:
         self.top = top
         self.deliveries = deliveries
+        #: The room's when the read was sent (Room.era).
+        self.era = era
         #: Whether it ends before the newest publication, as it would have become too large.
         self.cut = cut
 
     @classmethod
-    def of(cls, room_name: str, page: Page, *, deflate_from: int) -> Self:
+    def of(cls, room_name: str, page: Page, era: int, *, deflate_from: int) -> Self:
         """Ends before what this release cannot read: then `after` finds that something is missing."""
         deliveries: list[Delivery] = []
         for offset, envelope in page.publications:
@@ -31,7 +33,7 @@ class Replay:
                 break
             position = Position(page.top.epoch, offset)
             deliveries.append(Delivery(room_name, position, publication, deflate_from=deflate_from))
-        return cls(page.top, deliveries, cut=page.cut and bool(deliveries))
+        return cls(page.top, deliveries, era, cut=page.cut and bool(deliveries))
 
     def after(self, since: Position) -> Sequence[Delivery] | None:
         """What came after a position, in order, as far as it was read; None where something of it is not there."""

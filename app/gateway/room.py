@@ -25,8 +25,11 @@ class Room:
 
     __slots__ = (
         "dirty",
+        "era",
         "heard_at",
         "held",
+        "held_bytes",
+        "held_too_much",
         "joining",
         "late",
         "members",
@@ -39,7 +42,6 @@ class Room:
         "pending",
         "reads",
         "ready",
-        "repair_again",
         "skipped",
         "subscribed",
         "timer",
@@ -66,8 +68,12 @@ class Room:
         self.reads: SharedReads | None = None
         #: Publications that wait until a gap before them is filled; None while there is none (R2).
         self.held: list[Delivery] | None = None
-        #: Whether something may have been missed again since the repair's last read was sent.
-        self.repair_again = False
+        self.held_bytes = 0
+        #: Whether some of them were dropped since the repair's last read was sent.
+        self.held_too_much = False
+        #: Rises whenever what comes does not follow what came: another history, or an outage. A read that was sent in
+        #: an earlier one says nothing about this one.
+        self.era = 0
         #: Joiners that wait for their position, with what came meanwhile (R1). None while there are none.
         self.joining: dict[Session, list[Delivery]] | None = None
         #: Members whose position was ahead of what this node had heard: they get only what is after it.
@@ -119,25 +125,30 @@ class Room:
         top = self.top
         if top is not None and top.epoch == position.epoch and position.offset <= top.offset:
             return False
-        if top is not None and top.epoch != position.epoch:
+        if top is None or top.epoch != position.epoch:
             self.begin_anew(position)
         self.top = position
-        if self.late:
-            self._forget_caught_up(self.late, position.offset)
         return True
 
-    def begin_anew(self, top: Position | None) -> None:
+    def begin_anew(self, top: Position) -> None:
         """The room has another history, or what came meanwhile is unknown: nobody is ahead of it any more."""
         self.top = top
         self.late = None
+        self.era += 1
+
+    def drop_held(self) -> None:
+        """What waits will be read from history."""
+        self.held, self.held_bytes, self.held_too_much = [], 0, False
 
     def follows(self, position: Position) -> bool:
         """Whether `position` is the next one: otherwise something was missed."""
         top = self.top
         return top is None or (top.epoch == position.epoch and position.offset <= top.offset + 1)
 
-    def _forget_caught_up(self, late: "dict[Session, int]", offset: int) -> None:
-        self.late = {member: start for member, start in late.items() if start >= offset} or None
+    def sent(self, offset: int) -> None:
+        """Everybody has got what is up to `offset`: who knew no more is late no longer."""
+        if self.late:
+            self.late = {member: start for member, start in self.late.items() if start > offset} or None
 
     def wait_for_window(self, delivery: Delivery) -> None:
         """Adds a publication to those that leave together."""

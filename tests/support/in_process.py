@@ -87,6 +87,11 @@ class Peer:
         """Everything that was received, decoded."""
         return [event for data in self.connection.sent for event in _payloads(data, self.session.format)]
 
+    def news(self) -> list[dict[str, Any]]:
+        """What was received since the last call, decoded."""
+        fresh, self._read = self.connection.sent[self._read :], len(self.connection.sent)
+        return [event for data in fresh for event in _payloads(data, self.session.format)]
+
     def of_type(self, type: str) -> list[dict[str, Any]]:
         return [event for event in self.events if event["type"] == type]
 

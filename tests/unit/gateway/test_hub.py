@@ -195,18 +195,20 @@ class TestPositions:
             for offset in (1, 2, 2, 1, 3):
                 hear(node, "chat:x", offset, offset, epoch)
             assert offsets(ann, "chat:x") == [1, 2, 3]
+            place(node, Position(epoch, 5))
             hear(node, "chat:x", 5, 5, epoch)
-            await until(lambda: ann.data("chat:x")[-1] == 5, "history does not explain it")
-            assert [event["type"] for event in ann.events[-2:]] == ["insufficient", "message"]
-            told = ann.of_type("insufficient")[-1]
-            assert (told["epoch"], told["offset"]) == (epoch, 4), "where what follows begins"
+            await until(lambda: ann.of_type("insufficient"), "history does not explain it")
+            hear(node, "chat:x", 6, 6, epoch)
+            assert offsets(ann, "chat:x") == [1, 2, 3, 6]
 
     async def test_a_new_epoch_is_told(self) -> None:
         async with Node(namespaces={"chat": HISTORY}) as node:
             ann = await node.connect("ann", "chat:x")
+            place(node, Position("another epoch", 1))
             hear(node, "chat:x", 1, 1, "another epoch")
-            await until(lambda: ann.data("chat:x") == [1], "the new epoch")
-            assert [event["type"] for event in ann.events[-2:]] == ["insufficient", "message"]
+            await until(lambda: ann.of_type("insufficient"), "the new epoch")
+            hear(node, "chat:x", 2, 2, "another epoch")
+            assert offsets(ann, "chat:x") == [2]
 
     async def test_after_a_loss_of_the_broker_members_are_told_once(self) -> None:
         """P1."""
@@ -287,12 +289,14 @@ class TestJoining:
             assert top is not None
             place(node, Position(top.epoch, 100))
             late = await node.connect("late", "chat:x")
+            place(node, Position("another", 3))
             if change == "an outage":
                 node.gateway.restored(["chat:x"])
             for offset in (1, 2, 3):
                 hear(node, "chat:x", offset, offset, "another")
-            await until(lambda: offsets(late, "chat:x") == offsets(first, "chat:x") == [1, 2, 3], "the next history")
-            assert late.of_type("insufficient")
+            await until(lambda: late.of_type("insufficient") and first.of_type("insufficient"), "it is told")
+            hear(node, "chat:x", 4, 4, "another")
+            assert offsets(late, "chat:x") == offsets(first, "chat:x") == [4]
 
     async def test_what_has_no_offset_is_for_those_too_who_are_ahead(self) -> None:
         """And for those who do not read while somebody else is ahead."""
@@ -307,16 +311,35 @@ class TestJoining:
             slow.read_again()
             assert (slow.data("chat:x"), late.data("chat:x")) == ([5], [5])
 
-    async def test_a_history_that_ends_while_somebody_joins_is_told(self) -> None:
+    async def test_a_history_that_ends_while_somebody_joins_is_read_again(self) -> None:
+        """What was read before says nothing about the one that has begun."""
         async with Node(namespaces={"chat": HISTORY}) as node:
+            tops = iter((Position("former", 100), Position("another", 1)))
 
             async def ended(name: str, history: History, **asked: Any) -> Page:
                 hear(node, "chat:x", 1, 1, "another")
-                return Page(Position("former", 100), ())
+                return Page(next(tops), ())
 
             node.broker.read = ended  # type: ignore[method-assign]
-            ann = await node.connect("ann", "chat:x")
-            assert [event["type"] for event in ann.events][-2:] == ["ok", "insufficient"]
+            ann = await node.connect("ann")
+            reply = await ann.ask("subscribe", room="chat:x")
+            assert (reply["epoch"], reply["offset"]) == ("another", 1)
+            assert not ann.of_type("insufficient")
+
+    async def test_a_history_that_changes_all_the_time_is_an_error_that_passes(self) -> None:
+        async with Node(namespaces={"chat": HISTORY}) as node:
+            real = node.broker.read
+
+            async def read(*given: Any, **asked: Any) -> Page:
+                page = await real(*given, **asked)
+                node.gateway.restored(["chat:x"])
+                return page
+
+            node.broker.read = read  # type: ignore[method-assign]
+            ann = await node.connect("ann")
+            reply = await ann.ask("subscribe", room="chat:x")
+            assert (reply["code"], reply["temporary"]) == (100, True)
+            await until(lambda: not node.gateway.hub.rooms, "nothing of it is left")
 
     async def test_who_is_closed_by_the_reply_is_no_member(self) -> None:
         async with Node(outbox_bytes=1000) as node:
@@ -458,6 +481,21 @@ class TestWindows:
             await ann.ask("unsubscribe", room="chat:x")
             assert ann.data("chat:x") == [1, 2]
             assert ann.events[-1]["type"] == "ok"
+
+    async def test_who_is_ahead_of_a_window_gets_each_once(self) -> None:
+        """What the window holds was read from history by one who joined meanwhile (R1)."""
+        async with Node(namespaces={"chat": HISTORY | {"coalesce_ms": 20}}) as node:
+            await node.connect("ann", "chat:x")
+            room = node.gateway.hub.rooms["chat:x"]
+            assert room.top is not None
+            epoch = room.top.epoch
+            place(node, Position(epoch, 2))
+            late = await node.connect("late", "chat:x")
+            for offset in (1, 2, 3):
+                hear(node, "chat:x", offset, offset, epoch)
+            await until(lambda: late.data("chat:x"), "the window's end")
+            assert offsets(late, "chat:x") == [3]
+            assert not room.late
 
     async def test_a_window_opens_only_for_what_comes_fast(self) -> None:
         """`coalesce_rate`: what comes after a lull leaves at once, what follows it closely waits."""
