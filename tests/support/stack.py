@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -36,13 +36,15 @@ _OF_THE_DEVELOPER = ("WEB_CONCURRENCY", "PORT")
 class Stack:
     """`with Stack(folder, pods=2, env={"CARILLON_MAX_CONNECTIONS": "3"}) as stack: ...`
 
-    `env` is added to the pods' environment; without `nginx`, `url` is the first pod itself."""
+    `env` is added to the pods' environment; without `nginx`, `url` is the first pod itself. `late`: pods that wait for
+    `start_pod`."""
 
     def __init__(
         self,
         folder: Path,
         *,
         pods: int = 2,
+        late: Collection[int] = (),
         workers: int = 2,
         env: Mapping[str, str] | None = None,
         nginx: bool = True,
@@ -67,6 +69,7 @@ class Stack:
         self.ws_url = f"ws://{HOST}:{self.port}"
         self.pods: Sequence[Pod] = self.plan.pods
         self._pods = [Child(pod.service) for pod in self.pods]
+        self._late = set(late)
         self._valkey = Child(self.plan.valkey) if self.plan.valkey else None
         self._edge = Child(self.plan.edge) if self.plan.edge else None
         api = self.url if nginx else self.pods[0].internal_url
@@ -97,7 +100,7 @@ class Stack:
         self._api.close()
         front = [self._edge] if self._edge else []
         try:
-            stop([*front, *self._pods])
+            stop([*front, *self._started])
         finally:
             stop([self._valkey] if self._valkey else [])
             running.remove(self)
@@ -113,7 +116,11 @@ class Stack:
 
     @property
     def _children(self) -> list[Child]:
-        return [child for child in (self._valkey, *self._pods, self._edge) if child]
+        return [child for child in (self._valkey, *self._started, self._edge) if child]
+
+    @property
+    def _started(self) -> list[Child]:
+        return [child for number, child in enumerate(self._pods, 1) if number not in self._late]
 
     # Use
 
@@ -163,6 +170,7 @@ class Stack:
     def start_pod(self, pod: int) -> None:
         """Starts a pod that has ended, on its old ports; `wait_ready` waits for it."""
         child = self._pods[pod - 1]
+        self._late.discard(pod)
         assert not child.running, f"pod {pod} runs already"
         child.sweep()
         child.start()
