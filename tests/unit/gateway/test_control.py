@@ -171,6 +171,7 @@ class TestRevoke:
             assert await ended(ann) == 3500
             before.send({"type": "auth", "id": 1, "token": token})
             assert await ended(before) == 3500
+            assert not [*ann.of_type("ok"), *before.of_type("ok")], "not let in first and ended by the next look"
             bob = node.open()
             assert (await bob.ask("auth", token=sign(node.settings, "bob", "*")))["type"] == "ok"
 
@@ -194,6 +195,7 @@ class TestRevoke:
             await until(lambda: len(node.gateway.revocations), "it is known")
             go_on.set()
             assert await ended(ann) == 3500
+            assert not ann.of_type("ok")
             ann.lose()
             await until(lambda: calls == ["ann"], "the hook hears of its end (H3)")
 
