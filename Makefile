@@ -1,6 +1,6 @@
 # Carillon's commands; `make` alone lists them. Each sets up what it needs in .venv.
 .DEFAULT_GOAL := help
-.PHONY: help run test test-long bench bench-quick fuzz lint fmt docs locks clean
+.PHONY: help run test test-long chaos bench bench-quick fuzz lint fmt docs locks clean
 
 PY := .venv/bin/python
 LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
@@ -18,6 +18,9 @@ test: ## Run the tests against real parts (under 5 minutes)
 
 test-long: ## Run the tests that take longer
 	@sh local/venv.sh test && $(PY) -m app build && exec $(PY) -m pytest -m long
+
+chaos: ## Break parts under load and count what was lost, 10 minutes at most; ONLY="kill -9,reload"
+	@sh local/venv.sh test && $(PY) -m app build && exec $(PY) -m tests.chaos --only "$(ONLY)"
 
 bench: ## Measure beside a floor and peers; writes bench/results (needs a C compiler)
 	@sh local/venv.sh test && $(PY) -m app build && sh local/venv.sh bench && exec $(PY) -m bench

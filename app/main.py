@@ -19,6 +19,7 @@ from app.http import api, demo, errors, health, metrics, openapi, websocket
 from app.http.hook_dependencies import HookDependencies
 from app.http.ports import PortGate
 from app.http.requests import RequestCount
+from app.server.deafness import Deafness
 from app.server.pod import own_slot
 from app.server.pulse import Pulse
 from app.settings import Settings, load
@@ -40,9 +41,10 @@ def create_app(settings: Settings | None = None, *, hooks: object = hooks) -> Fa
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[dict[str, Any]]:
         await gateway.start()
-        pulse = asyncio.create_task(Pulse(gateway, slot).run())
+        watches = [asyncio.create_task(watch.run()) for watch in (Pulse(gateway, slot), Deafness(gateway, slot))]
         yield {"gateway": gateway}
-        pulse.cancel()
+        for watch in watches:
+            watch.cancel()
         await gateway.stop()
 
     app = FastAPI(

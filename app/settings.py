@@ -168,7 +168,8 @@ class Settings(BaseSettings):
     )
 
     dev: bool = option(
-        False, "Development mode: the demo, demo tokens, kill-my-worker and a namespace `demo` with history (N7)."
+        False,
+        "Development mode: the demo, demo tokens, kill-my-worker, a namespace `demo` with history and presence (N7).",
     )
     redis_url: SecretStr = Field(
         default=SecretStr("memory://"),
@@ -301,11 +302,25 @@ class Settings(BaseSettings):
     broker_deaf_after: float = option(
         3, "Echo age above which a node counts as deaf, goes unready and reconnects.", unit="seconds", gt=0
     )
+    broker_drain_after: float = option(
+        15,
+        "A node that stays deaf so long drains its pod, where the broker answers its commands and another node hears "
+        "and takes clients (N1). With the broker away for all, everybody stays.",
+        unit="seconds",
+        zero="never",
+    )
     broker_backoff_max: float = option(
         2, "Longest wait between two attempts to reach the broker (jitter included).", unit="seconds", gt=0
     )
     unsubscribe_delay: float = option(
         5, "How long a node stays subscribed to a room after its last member left (R1).", unit="seconds"
+    )
+    insufficient_spread: float = option(
+        5,
+        "Members who missed something (`insufficient`) are told within this time, each at a moment of its own: it may "
+        "come back with questions. Few are told sooner, and rooms without history before their next publication.",
+        unit="seconds",
+        zero="all at once",
     )
     presence_ttl: float = option(
         30,
@@ -466,7 +481,7 @@ class Settings(BaseSettings):
                 raise ValueError(f"{name!r} is no name: up to 64 letters, digits, '-' and '_', a letter first")
         builtin = {"default": Namespace(), "chat": Namespace()}
         if info.data.get("dev"):
-            builtin["demo"] = Namespace(history_size=100, history_ttl=600)
+            builtin["demo"] = Namespace(history_size=100, history_ttl=600, presence=True, join_leave=True)
         return builtin | namespaces
 
     @model_validator(mode="after")

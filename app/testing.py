@@ -22,7 +22,7 @@ import msgspec
 
 from app import hooks as shipped_hooks
 from app.auth.tokens import sign
-from app.broker.base import Position
+from app.broker.base import Member, Position, Present
 from app.gateway.connection import NO_SOCKET, Receiver
 from app.gateway.gateway import Gateway
 from app.main import create_app
@@ -80,6 +80,14 @@ class Message:
     tags: Mapping[str, str]
     #: How many publications before this one were left out.
     skipped: int
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """A part of what a room keeps, and the room's newest position."""
+
+    top: Position
+    messages: Sequence[Message]
 
 
 class TestGateway:
@@ -165,6 +173,7 @@ class TestClient:
         return await self.command("auth", token=token)
 
     async def subscribe(self, room: str, **fields: Any) -> Position:
+        """`fields`: `since` (a Position); `command` shows whether it `recovered`."""
         reply = await self.command("subscribe", room=room, **fields)
         return Position(reply["epoch"], reply["offset"])
 
@@ -175,6 +184,18 @@ class TestClient:
         """`fields`: `key`, `idempotency_key`, `ephemeral`."""
         reply = await self.command("publish", room=room, data=data, **fields)
         return Position(reply["epoch"], reply["offset"])
+
+    async def history(self, room: str, **fields: Any) -> History:
+        """`fields`: `limit`, `since` (a Position), `reverse`."""
+        reply = await self.command("history", room=room, **fields)
+        past = [_message({"room": room, **publication}) for publication in reply["publications"]]
+        return History(Position(reply["epoch"], reply["offset"]), past)
+
+    async def presence(self, room: str, **fields: Any) -> Present:
+        """`fields`: `limit`."""
+        reply = await self.command("presence", room=room, **fields)
+        members = [Member(member["user"], member["session"]) for member in reply["members"]]
+        return Present(reply["sessions"], reply["users"], members)
 
     async def rpc(self, method: str, data: Any = None) -> Any:
         return (await self.command("rpc", method=method, data=data))["data"]

@@ -8,7 +8,19 @@ from tempfile import TemporaryDirectory
 from bench import native, report
 from bench.load import LoadFailed
 from bench.measure import Bench
-from bench.phases import coalescing, fan_out, growth, handshake, idle, inbound, payloads, redis, saturation, stalled
+from bench.phases import (
+    coalescing,
+    fan_out,
+    growth,
+    handshake,
+    history,
+    idle,
+    inbound,
+    payloads,
+    redis,
+    saturation,
+    stalled,
+)
 from local.errors import LocalError
 
 PHASES = {
@@ -19,13 +31,14 @@ PHASES = {
     "handshake": handshake.run,
     "inbound": inbound.run,
     "redis": redis.run,
+    "history": history.run,
     "payloads": payloads.run,
     "stalled": stalled.run,
     "growth": growth.run,
 }
 
 #: What `--quick` measures; the others take their time.
-QUICK = ("fan_out", "coalescing", "saturation", "idle", "handshake", "inbound", "redis")
+QUICK = ("fan_out", "coalescing", "saturation", "idle", "handshake", "inbound", "redis", "history")
 
 
 def main() -> int:

@@ -242,5 +242,13 @@ class Broker(ABC):
 
     @property
     @abstractmethod
+    def deaf_for(self) -> float:
+        """Seconds for which the broker has taken what this node sends to itself, while nothing of it came back.
+
+        0 where the broker does not answer at all: that is not this node's own trouble. Less than two intervals of the
+        echo while all is well."""
+
+    @property
+    @abstractmethod
     def connected(self) -> bool:
         """Whether commands have a live connection at this moment, and all that was subscribed is."""

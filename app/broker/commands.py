@@ -8,6 +8,10 @@ from app.broker.connection import Argument, Connection, ConnectionLost, NotSent,
 from app.broker.scripts import SOURCES
 from app.broker.shards import Shards
 from app.broker.stats import Stats
+from app.telemetry import logs
+from app.telemetry.logs import Limited
+
+log = Limited(logs.get("broker"))
 
 # Refusals that may be over in a moment; the server has done nothing.
 TEMPORARY = frozenset(
@@ -58,8 +62,8 @@ class Commands:
                         attempt += 1
                         self._stats.retries += 1
                         command = await self._learn_from(failure, key, command, attempt)
-                    connection = await self._connection(key, failure)
                     try:
+                        connection = await self._connection(key, failure)
                         in_flight = True
                         return await connection.call(*command)
                     except (ReplyError, ConnectionLost) as error:
@@ -75,7 +79,7 @@ class Commands:
             sha = command[1]
             assert isinstance(sha, bytes)
             return ("EVAL", SOURCES[sha], *command[2:])
-        if code == "READONLY" and (shard := self._shards.of(key)) is not None:
+        if code in ("READONLY", "MASTERDOWN") and (shard := self._shards.of(key)) is not None:
             shard.commands.drop()  # a replica by now: find the primary
         if code in ("MOVED", "CLUSTERDOWN"):
             self._shards.astray()
@@ -101,6 +105,8 @@ class Commands:
 def _check(failure: Failure, unknown: bool, again: bool) -> None:
     """Raises where there must not be another attempt."""
     final = isinstance(failure, ReplyError) and failure.code not in TEMPORARY
+    if final:
+        log.error("broker.refused", reason=str(failure))
     if final or (unknown and not again):
         raise BrokerUnavailable(_why(failure, unknown)) from None
 

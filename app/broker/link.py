@@ -7,7 +7,7 @@ from typing import Generic
 import structlog
 
 from app.broker.backoff import backoff
-from app.broker.connection import AnyConnection, ConnectionLost, ReplyError
+from app.broker.connection import AnyConnection, ConnectionLost, NotSent, ReplyError
 from app.broker.stats import Stats
 
 log = structlog.get_logger()
@@ -36,6 +36,7 @@ class Link(Generic[AnyConnection]):
         self._down = down
         self._task: asyncio.Task[None] | None = None
         self._is_up = asyncio.Event()
+        self._stopped = False
         #: The live connection, or None.
         self.connection: AnyConnection | None = None
         #: Loop time at which the live connection was made.
@@ -45,6 +46,9 @@ class Link(Generic[AnyConnection]):
         self._task = asyncio.get_running_loop().create_task(self._keep_up(), name=f"broker {self._name}")
 
     async def stop(self) -> None:
+        """Who waits for the connection is told that there is none any more."""
+        self._stopped = True
+        self._is_up.set()
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
@@ -55,8 +59,10 @@ class Link(Generic[AnyConnection]):
             self.connection.abort()
 
     async def ready(self) -> AnyConnection:
-        """The connection, once it is there; the caller sets the timeout."""
+        """The connection, once it is there; the caller sets the timeout. Raises NotSent where the link is stopped."""
         while self.connection is None or self.connection.closed.done():
+            if self._stopped:
+                raise NotSent()
             self._is_up.clear()
             await self._is_up.wait()
         return self.connection

@@ -27,6 +27,7 @@ from app.broker.cluster import Cluster
 from app.broker.commands import Commands
 from app.broker.connection import Argument, Reply
 from app.broker.scripts import ADMIT, ATTEND, PRESENT, PUBLISH, READ, REVOKE, Script
+from app.broker.seen import Seen
 from app.broker.shards import OneShard, ShardMaker, Shards
 from app.broker.stats import Stats
 from app.broker.subscriber import PLAIN, SHARDED, Interest
@@ -65,6 +66,7 @@ class RedisBroker(Broker):
         self._nonce = secrets.token_hex(8)
         self._sequence = count()
         self._interest = Interest()
+        self._seen = Seen(self._interest.rooms)
         self._pending = 0
         self._pending_bytes = 0
         self._echo: asyncio.Task[None] | None = None
@@ -72,7 +74,15 @@ class RedisBroker(Broker):
     async def start(self, sink: Sink) -> None:
         self._sink = sink
         maker = ShardMaker(
-            self._url, self._settings, self._node, self._nonce.encode(), self._interest, sink, self.stats, self._heard
+            self._url,
+            self._settings,
+            self._node,
+            self._nonce.encode(),
+            self._interest,
+            self._seen,
+            sink,
+            self.stats,
+            self._heard,
         )
         self._control = maker.control
         self._shards: Shards = Cluster(maker) if self._url.kind is Kind.CLUSTER else OneShard(maker)
@@ -111,7 +121,8 @@ class RedisBroker(Broker):
         self._forget(self._channel(room))
 
     def _forget(self, channel: bytes) -> None:
-        self._interest.rooms.pop(channel, None)
+        if self._interest.rooms.pop(channel, None) is not None:
+            self._seen.left(channel)
         self._interest.waiting.pop(channel, None)
         if (shard := self._shards.of(channel)) is not None:
             shard.subscriber.remove(channel)
@@ -134,7 +145,15 @@ class RedisBroker(Broker):
                 else:  # not written by a node
                     self.stats.malformed += 1
                 return
+            if not self._seen.note(channel, position, envelope):
+                self._contradicted(room, position)
+                return
         self._sink.publication(room, position, envelope)
+
+    def _contradicted(self, room: str, position: Position) -> None:
+        """Offsets were handed out twice: the repair's read ends the epoch (P3)."""
+        log.error("broker.other_data", room=room, epoch=position.epoch, offset=position.offset)
+        self._sink.restored([room])
 
     def _heard_own(self, channel: bytes, data: bytes) -> None:
         if channel == self._control:
@@ -158,6 +177,10 @@ class RedisBroker(Broker):
         if self._echo is None:
             return math.inf
         return max((shard.echo_age for shard in self._shards.all), default=math.inf)
+
+    @property
+    def deaf_for(self) -> float:
+        return max((shard.deaf_for for shard in self._shards.all), default=0.0) if self._echo is not None else 0.0
 
     @property
     def connected(self) -> bool:
@@ -214,6 +237,7 @@ class RedisBroker(Broker):
         else:
             kept_at = b"%b:idem:%b" % (channel, key.encode())
             kept_for = settings.idempotency_ttl
+        seen = self._seen.position(channel)
         result = await self._run(
             PUBLISH,
             (channel + b":meta", channel + b":stream", kept_at),
@@ -224,10 +248,16 @@ class RedisBroker(Broker):
             _ms(kept_for),
             *((history.size, _ms(history.ttl), _ms(history.meta_ttl)) if history else (0, 0, 0)),
             int(settings.broker_trust_restart),
+            seen.epoch,
+            seen.offset,
         )
         if result is None:
             raise CommandError(BAD_REQUEST, "idempotency key was used with other data")
-        return _position(result)
+        position = _position(result)
+        if history is not None:
+            # A repetition of the caller's may be answered for the first one's envelope.
+            self._seen.note(channel, position, envelope if key is None else None)
+        return position
 
     async def read(
         self,
@@ -240,16 +270,34 @@ class RedisBroker(Broker):
         max_bytes: int = 0,
     ) -> Page:
         channel = self._channel(room)
-        top, cut, *rest = await self._run(
+        doubts = self._seen.doubts
+        seen = self._seen.position(channel)
+        expected = self._seen.hash_in_doubt(channel)
+        top, cut, hole, there, *rest = await self._run(
             READ,
             (channel + b":meta", channel + b":stream"),
             _ms(history.meta_ttl),
             int(self._settings.broker_trust_restart),
-            *_range(since, reverse),
+            seen.epoch,
+            seen.offset,
+            int(expected is not None),
+            int(reverse),
+            "" if since is None else since,
             limit,
             max_bytes,
         )
-        return Page(_position(top), list(zip(map(int, rest[::2]), rest[1::2], strict=True)), bool(cut))
+        if there is not None and hash(there) != expected:
+            log.error("broker.other_data", room=room, epoch=seen.epoch, offset=seen.offset)
+            self._seen.distrust(channel)
+            return await self.read(room, history, since=since, limit=limit, reverse=reverse, max_bytes=max_bytes)
+        if hole:
+            log.error("broker.hole", room=room)
+            self.stats.holes += 1
+        publications = list(zip(map(int, rest[::2]), rest[1::2], strict=True))
+        page = Page(_position(top), publications, bool(cut))
+        newest = publications[0 if reverse else -1] if publications else (0, None)
+        self._seen.settle(channel, page.top, newest[1] if newest[0] == page.top.offset else None, doubts)
+        return page
 
     async def send_control(self, message: bytes) -> None:
         await self._commands.run(self._control, self._verbs.publish, self._control, message, again=False)
@@ -341,13 +389,6 @@ class RedisBroker(Broker):
 
     def _key(self, kind: str, name: str) -> bytes:
         return f"{self._settings.key_prefix}{kind}:{name}".encode()
-
-
-def _range(since: int | None, reverse: bool) -> tuple[str, str, str]:
-    """The command, and the ids that it begins and ends with. Ids that no node writes are outside (`0` is `0-*`)."""
-    if reverse:
-        return "XREVRANGE", "0" if since is None else f"(0-{max(since, 1)}", "0-1"
-    return "XRANGE", "0-1" if since is None else f"(0-{since}", "0"
 
 
 def _digest(data: bytes) -> str:

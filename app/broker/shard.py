@@ -33,6 +33,8 @@ class Shard:
         self._sent: asyncio.Future[object] | None = None
         # Loop time at which the newest canary that came back was sent.
         self._heard = -math.inf
+        # When the server last took a canary, and since when it does so without a pause.
+        self._taken = self._taken_since = -math.inf
 
     def start(self) -> None:
         self.commands.start()
@@ -50,6 +52,14 @@ class Shard:
     @property
     def echo_age(self) -> float:
         return asyncio.get_running_loop().time() - self._heard
+
+    @property
+    def deaf_for(self) -> float:
+        """Seconds for which the server has taken canaries of which none came back; 0 where it takes none."""
+        now = asyncio.get_running_loop().time()
+        if now - self._taken > self._deaf_after:
+            return 0.0
+        return max(0.0, now - max(self._heard, self._taken_since))
 
     def sing(self) -> None:
         """Publishes to itself."""
@@ -79,5 +89,12 @@ class Shard:
         return True
 
     def _sung(self, sent: asyncio.Future[object]) -> None:
-        if not sent.cancelled() and sent.exception() is not None:
+        if sent.cancelled():
+            return
+        if sent.exception() is not None:
             self._astray()
+            return
+        now = asyncio.get_running_loop().time()
+        if now - self._taken > self._deaf_after:
+            self._taken_since = now
+        self._taken = now

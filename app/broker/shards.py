@@ -8,6 +8,7 @@ from typing import Protocol
 from app.broker.base import Sink
 from app.broker.connection import AnyConnection, Connection, connect
 from app.broker.link import Link
+from app.broker.seen import Seen
 from app.broker.shard import Shard
 from app.broker.stats import Stats
 from app.broker.subscriber import PLAIN, SHARDED, Interest, Subscriber, SubscriberConnection
@@ -47,6 +48,7 @@ class ShardMaker:
     node: str
     nonce: bytes
     interest: Interest
+    seen: Seen
     sink: Sink
     stats: Stats
     heard: Callable[[bytes, bytes], None]
@@ -71,13 +73,17 @@ class ShardMaker:
         def link(
             name: str, make: Callable[[], AnyConnection], up: Callable[[AnyConnection], None], down: Callable[[], None]
         ) -> Link[AnyConnection]:
+            def made(connection: AnyConnection) -> None:
+                self.seen.doubt()
+                up(connection)
+
             return Link(
                 lambda: self._dial(make, locate, astray),
                 name=name,
                 timeout=timeout,
                 backoff_max=self.settings.broker_backoff_max,
                 stats=self.stats,
-                up=up,
+                up=made,
                 down=down,
             )
 

@@ -21,3 +21,5 @@ class Stats:
     reconnects: int = 0
     #: Rooms subscribed again after a loss.
     resubscribed: int = 0
+    #: Histories with publications missing in between: each was ended by a new epoch (R2).
+    holes: int = 0

@@ -190,10 +190,14 @@ class Subscriber:
         self._held.discard(order.channel)
         if error.code in ASTRAY:
             self._astray()
-        elif order.waiter is not None and not order.waiter.done():
-            order.waiter.set_exception(BrokerUnavailable(f"the broker refused the subscription ({error.code})"))
-        else:
+        elif order.waiter is None:
+            # What was subscribed before, or is the node's own, must not stay away: all of it again, after a while.
             log.error("broker.subscription_refused", reason=error.code)
+            if self._connection is not None:
+                self._connection.abort()
+            return
+        elif not order.waiter.done():
+            order.waiter.set_exception(BrokerUnavailable(f"the broker refused the subscription ({error.code})"))
         self._restoration_of(order.channel)
 
     def evicted(self, channel: bytes) -> None:

@@ -15,7 +15,7 @@ from app.broker.base import Position
 from app.codes import CommandError, Disconnect
 from app.gateway.history import past_publications, read_page
 from app.gateway.hub import Reply
-from app.gateway.naming import options_of
+from app.gateway.naming import namespace_of, options_of
 from app.gateway.publishing import Publishing
 from app.settings import Access, Namespace
 from app.wire.messages import (
@@ -217,7 +217,7 @@ def _check_publish_rate(session: "Session", room: str, options: Namespace) -> No
     gateway = session.gateway
     if session.publish_rates is None:
         session.publish_rates = {}
-    namespace = room.partition(":")[0] if ":" in room else "default"
+    namespace = namespace_of(room)
     state = gateway.publish_rate(namespace).next_state(session.publish_rates.get(namespace, 0.0), gateway.now())
     if state is None:
         gateway.counters.limit_hits["publish_rate"] += 1

@@ -60,6 +60,10 @@ class _Kill(Struct, tag="kill", array_like=True):
     node: str
 
 
+class _AskHearing(Struct, tag="hear?", array_like=True):
+    question: str
+
+
 class _AskRooms(Struct, tag="rooms?", array_like=True):
     question: str
 
@@ -73,7 +77,7 @@ class RoomCounts(Struct, tag="rooms", array_like=True):
 
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(
-    _ToUser | _Disconnect | _Unsubscribe | _Refresh | _Revoked | Load | _Kill | _AskRooms | RoomCounts
+    _ToUser | _Disconnect | _Unsubscribe | _Refresh | _Revoked | Load | _Kill | _AskHearing | _AskRooms | RoomCounts
 )
 
 #: Rooms in one node's answer; the largest.
@@ -101,6 +105,8 @@ class Control:
         self._hub = hub
         self._node = node
         self._reply = reply
+        #: Takes the question of a node that wonders whether others hear.
+        self.on_ask_hearing: Callable[[str], None] = lambda _: None
         #: Takes the answers to `ask_rooms`.
         self.on_room_counts: Callable[[RoomCounts], None] = lambda _: None
         self._actions: dict[type, Callable[..., None]] = {
@@ -111,6 +117,7 @@ class Control:
             _Revoked: lambda action: note_revoked(action.entry.encode(), action.until),
             Load: hear_load,
             _Kill: self._kill if dev else self._ignore,
+            _AskHearing: lambda asked: self.on_ask_hearing(asked.question),
             _AskRooms: self._tell_rooms,
             RoomCounts: lambda answer: self.on_room_counts(answer),
         }
@@ -135,6 +142,9 @@ class Control:
 
     def kill(self, node: str) -> bytes:
         return VERSION + _encoder.encode(_Kill(node))
+
+    def ask_hearing(self, question: str) -> bytes:
+        return VERSION + _encoder.encode(_AskHearing(question))
 
     def ask_rooms(self, question: str) -> bytes:
         return VERSION + _encoder.encode(_AskRooms(question))

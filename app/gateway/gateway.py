@@ -24,7 +24,8 @@ from app.gateway.control import Control
 from app.gateway.drain import drain
 from app.gateway.hook_calls import HookCalls
 from app.gateway.hub import Hub
-from app.gateway.naming import options_of
+from app.gateway.naming import namespace_of, options_of
+from app.gateway.neighbours import Neighbours
 from app.gateway.presence import Presence
 from app.gateway.rates import Rate
 from app.gateway.rebalance import Rebalance
@@ -66,7 +67,9 @@ class Gateway:
         self.revocations = Revocations(broker, settings.token_leeway)
         self.tickets = Tickets(broker, settings.ticket_ttl)
         self.wheel = TimerWheel()
-        self._presence = Presence(settings, broker, self._spawn_farewell)
+        self._presence = Presence(settings, broker, self._spawn_farewell, self.counters)
+        #: Memberships in rooms with presence, by namespace.
+        self.presence_sessions = self._presence.sessions
         self.hub = Hub(settings, broker, self.registry, self.counters, self._presence)
         self._revoking = Revoking(
             self.revocations,
@@ -95,6 +98,7 @@ class Gateway:
             dev=settings.dev,
         )
         self._census = Census(broker, self._control)
+        self._neighbours = Neighbours(broker, self._control, self.unready, self.spawn)
         self.admission = Admission(settings, self.registry)
         self.message_rate = Rate(settings.message_rate, settings.message_burst)
         #: Whether a good token is all that a session needs: nothing has to be waited for.
@@ -166,6 +170,16 @@ class Gateway:
         if self.broker.echo_age > self.settings.broker_deaf_after:
             return "deaf"
         return None
+
+    async def is_deaf_alone(self, after: float) -> bool:
+        """Whether this node, and not every node, has heard nothing for `after` seconds although the broker answers it,
+        and its clients would be better off elsewhere (N1)."""
+        return (
+            len(self.registry) > 0
+            and self.broker.deaf_for > after
+            and await self._neighbours.hear()
+            and self.broker.deaf_for > after
+        )
 
     # -- sessions
 
@@ -299,7 +313,7 @@ class Gateway:
             raise
         finally:
             metrics.BROKER_PUBLISH_SECONDS.observe(time.perf_counter() - began)
-        self.counters.published[room.partition(":")[0] if ":" in room else "default"] += 1
+        self.counters.published[namespace_of(room)] += 1
         return position
 
     async def send_to_user(self, user: str, data: Any) -> None:

@@ -9,17 +9,19 @@ from typing import TYPE_CHECKING
 from app import native
 from app.broker.base import NO_POSITION, Broker, History, Position
 from app.gateway.delivery import Delivery
+from app.gateway.naming import namespace_of
 from app.gateway.outbox import Entry
 from app.gateway.presence import Presence
 from app.gateway.registry import Registry
 from app.gateway.repair import Repairs
 from app.gateway.replay import Replay, SharedReads
 from app.gateway.room import JOINING_LIMIT, Room
+from app.gateway.shortfall import Shortfalls
 from app.settings import Namespace, Settings, SlowConsumer
 from app.telemetry import logs
 from app.telemetry.counters import Counters
 from app.telemetry.logs import Limited
-from app.wire.messages import Event, Insufficient
+from app.wire.messages import Event, PresenceChange
 from app.wire.plain import FORMATS
 from app.wire.publication import UnknownVersion, unpack
 
@@ -48,7 +50,8 @@ class Hub:
         self._counters = counters
         self.rooms: dict[str, Room] = {}
         self._leaving: dict[str, asyncio.Task[None]] = {}
-        self._repairs = Repairs(self._read, self._deliver, self._insufficient, counters)
+        self._repairs = Repairs(self._read, self._deliver, self._begin_anew, counters)
+        self._shortfalls = Shortfalls(settings.insufficient_spread, self._tell_insufficient)
         #: The send loop in C; None: it was not built, or is not wanted.
         self._send = native.load() if settings.native_send else None
 
@@ -114,8 +117,7 @@ class Hub:
             await asyncio.wait((leaving,))
         room = self.rooms.get(name)
         if room is None:
-            prefix, colon, _ = name.partition(":")
-            room = self.rooms[name] = Room(name, prefix if colon else "default", options)
+            room = self.rooms[name] = Room(name, namespace_of(name), options)
         room.waiting += 1
         try:
             if not room.subscribed:
@@ -152,8 +154,7 @@ class Hub:
         if room.top is None:
             room.top = replay.top
         elif room.top.epoch != replay.top.epoch:
-            self._insufficient(room)
-            room.begin_anew(replay.top)
+            self._begin_anew(room, replay.top)
         return replay
 
     async def _read(self, room: Room, since: int | None) -> Replay:
@@ -187,7 +188,7 @@ class Hub:
             room.start_late(session, top.offset)
         other_history = any(d.position.offset and d.position.epoch != top.epoch for d in missed)
         if len(missed) > JOINING_LIMIT or other_history:
-            session.tell_insufficient(room.name)
+            session.tell_insufficient(room)
             return
         for delivery in missed:
             if delivery.position.offset > top.offset:
@@ -230,10 +231,12 @@ class Hub:
             log.warning("publication.unreadable", error=str(error))
             return
         self._counters.received[room.namespace] += 1
+        if room.uninformed and not room.options.history_size:
+            self._shortfalls.tell_all(room)  # what is withheld could not be read later
         delivery = Delivery(name, position, publication, deflate_from=self._settings.compression_min_bytes)
         if position.offset:
             if room.held is None and not room.follows(position):
-                self._repairs.begin(room)
+                self._missed(room)
             if room.held is not None:
                 self._repairs.hold(room, delivery)
                 return
@@ -351,6 +354,8 @@ class Hub:
         """For a member that cannot take the shared bytes: it does not read, missed something, or is the publisher."""
         if session not in room.members:  # an earlier one of the same window was too much for it
             return
+        if room.uninformed and session in room.uninformed:
+            return
         if room.late and 0 < delivery.position.offset <= room.late.get(session, 0):
             return
         own = not room.options.echo and delivery.publication.session == session.id
@@ -370,7 +375,7 @@ class Hub:
             room.rebuild()
         frames = [format.frame(event) for format in FORMATS]
         room.passing = [(writers, 0, len(writers), frames[format.index].wire) for format, _, writers in room.writers]
-        for session in room.others:
+        for session in (*room.others, *(room.uninformed or ())):
             session.deliver(Entry(frames[session.format.index]), SlowConsumer.DISCONNECT)
         self._write_some(room, self._settings.fanout_chunk)
 
@@ -379,19 +384,27 @@ class Hub:
     def restored(self, names: Collection[str]) -> None:
         """The broker hears these rooms again; what came between is unknown (P1)."""
         for name in names:
-            room = self.rooms.get(name)
-            if room is None:
-                continue
-            if room.options.history_size and room.top is not None:
-                self._repairs.begin(room)
-            else:
-                self._insufficient(room)
+            if (room := self.rooms.get(name)) is not None:
+                self._missed(room)
 
-    def _insufficient(self, room: Room) -> None:
+    def _missed(self, room: Room) -> None:
+        """Something was not heard: publications are read again (R2), who came and left has to be asked for anew."""
+        if room.options.join_leave:
+            self.tell(room.name, PresenceChange(room=room.name, resync=True))
+        if room.options.history_size and room.top is not None:
+            self._repairs.begin(room)
+        else:
+            self._begin_anew(room, None)
+
+    def _begin_anew(self, room: Room, top: Position | None) -> None:
+        """Members have missed something, and go on after `top`."""
         self.flush(room)
-        frames = [format.frame(Insufficient(room=room.name)) for format in FORMATS]
-        for session in tuple(room.members):
-            session.deliver(Entry(frames[session.format.index]), SlowConsumer.DISCONNECT)
+        room.begin_anew(top)
+        self._shortfalls.note(room)
+
+    def _tell_insufficient(self, room: Room, session: "Session") -> None:
+        self.flush(room)
+        session.tell_insufficient(room)
 
     async def close(self) -> None:
         """Ends what is under way."""

@@ -11,6 +11,12 @@ USER_PREFIX = "#"
 _FORBIDDEN = re.compile(r"[{}\s\x00-\x1f\x7f-\x9f]")  # P7
 
 
+def namespace_of(room: str) -> str:
+    """The name of the namespace that a room's name says it is in."""
+    prefix, colon, _ = room.partition(":")
+    return prefix if colon else "default"
+
+
 def options_of(room: str, settings: Settings) -> Namespace:
     """The options of a room as a client or the API named it.
 

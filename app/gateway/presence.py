@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from collections import Counter
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -12,8 +13,10 @@ from app import codes
 from app.broker.base import Broker, BrokerUnavailable, Member, Present
 from app.broker.base import Presence as RoomPresence
 from app.codes import CommandError
+from app.gateway.naming import namespace_of
 from app.settings import Namespace, Settings
 from app.telemetry import logs
+from app.telemetry.counters import Counters
 from app.telemetry.logs import Limited
 from app.wire.messages import PresenceChange
 from app.wire.publication import VERSION
@@ -40,9 +43,10 @@ _decoder = msgspec.json.Decoder(_News)
 class _Attendance:
     """This node's members of one room, and what the broker does not know of them yet."""
 
-    __slots__ = ("changed", "members", "presence", "telling", "timer", "whole")
+    __slots__ = ("changed", "members", "namespace", "presence", "telling", "timer", "whole")
 
-    def __init__(self, presence: RoomPresence) -> None:
+    def __init__(self, namespace: str, presence: RoomPresence) -> None:
+        self.namespace = namespace
         self.presence = presence
         self.members: dict[str, str] = {}  # session -> user
         #: Sessions that came or went since the broker was told.
@@ -58,11 +62,18 @@ class Presence:
     """All rooms with presence that have members here. A session in another room is never heard of here."""
 
     def __init__(
-        self, settings: Settings, broker: Broker, spawn: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
+        self,
+        settings: Settings,
+        broker: Broker,
+        spawn: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]],
+        counters: Counters,
     ) -> None:
         self._settings = settings
         self._broker = broker
         self._spawn = spawn
+        self._counters = counters
+        #: Members on this node, by namespace.
+        self.sessions: Counter[str] = Counter()
         self._rooms: dict[str, _Attendance] = {}
         self._hurry = asyncio.Event()
 
@@ -71,14 +82,16 @@ class Presence:
     def joined(self, name: str, options: Namespace, session: str, user: str) -> None:
         room = self._rooms.get(name)
         if room is None:
-            room = self._rooms[name] = _Attendance(self._presence_of(options))
+            room = self._rooms[name] = _Attendance(namespace_of(name), self._presence_of(options))
         room.members[session] = user
+        self.sessions[room.namespace] += 1
         room.changed.add(session)
         self._tell_soon(name, room)
 
     def left(self, name: str, session: str) -> None:
         room = self._rooms.get(name)
         if room is not None and room.members.pop(session, None) is not None:
+            self.sessions[room.namespace] -= 1
             room.changed.add(session)
             self._tell_soon(name, room)
 
@@ -113,9 +126,11 @@ class Presence:
             )
         except BrokerUnavailable as error:
             room.whole = True  # with the next change or refresh
+            self._counters.presence_errors[room.namespace] += 1
             log.warning("presence.not_told", reason=error.reason)
         else:
             told = True
+            self._counters.presence_updates[room.namespace] += 1
             room.whole = not whole and answer.sessions != expected  # the broker has lost some, or kept some
             self._wait_for_news(name, room, answer.news_in)
         finally:

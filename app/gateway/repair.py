@@ -1,9 +1,9 @@
 """Gaps in what a node has heard: fetched from history and delivered before anything later (R2)."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
-from app.broker.base import BrokerUnavailable
+from app.broker.base import BrokerUnavailable, Position
 from app.gateway.delivery import Delivery
 from app.gateway.replay import Replay
 from app.gateway.room import Room
@@ -28,13 +28,13 @@ BUFFER_BYTES = 1_048_576
 
 class Repairs:
     """The rooms of a node that are being repaired. `read` gives what came after an offset, `deliver` writes to members,
-    `give_up` tells them that their state is insufficient."""
+    `give_up` tells them that something is missing, and goes on after a position."""
 
     def __init__(
         self,
         read: Callable[[Room, int], Awaitable[Replay]],
         deliver: Callable[[Room, Delivery], None],
-        give_up: Callable[[Room], None],
+        give_up: Callable[[Room, Position | None], None],
         counters: Counters,
     ) -> None:
         self._read = read
@@ -82,27 +82,31 @@ class Repairs:
         room.held = None
 
     def _go_on_without(self, room: Room) -> None:
-        """History does not explain what was heard: members are told, and go on from there."""
-        held, room.held = room.held or [], None
-        self._give_up(room)
-        room.begin_anew(None)
+        """History does not explain what was heard: members are told, and go on with the last that follow each other."""
+        if room.members:
+            self._counters.repairs["insufficient"] += 1
+        held, room.held = _unbroken_end(room.held or []), None
+        first = held[0].position if held else None
+        self._give_up(room, first and Position(first.epoch, first.offset - 1))
         for delivery in held:
-            if room.hear(delivery.position):
-                self._deliver(room, delivery)
+            room.hear(delivery.position)
+            self._deliver(room, delivery)
 
     def _fill(self, room: Room, replay: Replay) -> bool:
         """Delivers what was read and then what came meanwhile. False: there is a gap again."""
         assert room.top is not None
-        missed = replay.after(room.top)
+        before = room.top
+        missed = replay.after(before)
+        held, room.held = room.held or [], []
         if missed is None:
             log.warning("history.insufficient", namespace=room.namespace)
             self._counters.repairs["insufficient"] += 1
-            self._give_up(room)
-            room.begin_anew(replay.top)
             missed = ()
+            if replay.top.epoch != before.epoch:  # an epoch that is over has no successor of what was heard
+                held = [delivery for delivery in held if delivery.position.epoch != before.epoch]
+            self._give_up(room, _before(held, replay.top))
         elif missed:
             self._counters.repairs["repaired"] += 1
-        held, room.held = room.held or [], []
         for delivery in (*missed, *sorted(held, key=lambda one: one.position.offset)):
             if delivery.position.epoch != room.top.epoch or not room.follows(delivery.position):
                 room.held.append(delivery)
@@ -114,3 +118,21 @@ class Repairs:
         """Ends what is under way."""
         for task in tuple(self._tasks.values()):
             task.cancel()
+
+
+def _unbroken_end(held: Sequence[Delivery]) -> Sequence[Delivery]:
+    """The last ones, as far as each follows the one before."""
+    start = max(len(held) - 1, 0)
+    while start > 0 and _next(held[start - 1].position) == held[start].position:
+        start -= 1
+    return held[start:]
+
+
+def _next(position: Position) -> Position:
+    return Position(position.epoch, position.offset + 1)
+
+
+def _before(held: Sequence[Delivery], top: Position) -> Position:
+    """Where members go on who were told that something is missing: what was heard of this history is not lost too."""
+    offsets = [delivery.position.offset - 1 for delivery in held if delivery.position.epoch == top.epoch]
+    return Position(top.epoch, min((*offsets, top.offset)))

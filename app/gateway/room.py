@@ -44,6 +44,7 @@ class Room:
         "subscribed",
         "timer",
         "top",
+        "uninformed",
         "waiting",
         "writers",
     )
@@ -74,6 +75,9 @@ class Room:
         #: Publications that a member did not get since its last message (O2).
         self.skipped: dict[Session, int] | None = None
 
+        #: Members that missed something and have not been told yet; nothing is written to them before.
+        self.uninformed: set[Session] | None = None
+
         #: The snapshot: who gets the same bytes, by format and whether they take compressed frames; and members that do
         #: not read. Valid while not dirty.
         self.dirty = True
@@ -96,7 +100,7 @@ class Room:
         plain: tuple[list[Session], ...] = tuple([] for _ in FORMATS)
         deflated: tuple[list[Session], ...] = tuple([] for _ in FORMATS)
         others = []
-        for member in self.members:
+        for member in self.members - self.uninformed if self.uninformed else self.members:
             if member.raw_write is None:
                 others.append(member)
             else:
@@ -157,13 +161,21 @@ class Room:
             return 0
         return self.skipped.pop(session)
 
+    def inform(self, session: "Session") -> None:
+        """The member knows that it missed something: from now on it gets what comes."""
+        self.take_owed(session)
+        if self.uninformed is not None:
+            self.uninformed.discard(session)
+            self.uninformed = self.uninformed or None
+        self.dirty = True
+
     def discard(self, session: "Session") -> None:
         """Removes every trace of a session."""
         self.members.discard(session)
         for kept in (self.late, self.skipped, self.joining):
             if kept:
                 kept.pop(session, None)
-        self.dirty = True
+        self.inform(session)
 
     @property
     def empty(self) -> bool:

@@ -378,8 +378,12 @@ class Session:
             room.dirty = True
             room.paused = room.paused or raw_write is None
 
-    def tell_insufficient(self, room: str) -> None:
-        self.send(Insufficient(room=room))
+    def tell_insufficient(self, room: Room) -> None:
+        """Something of the room was missed; what follows begins after the position that is told."""
+        if room.top is None:
+            self.send(Insufficient(room=room.name))
+        else:
+            self.send(Insufficient(room=room.name, epoch=room.top.epoch, offset=room.top.offset))
 
     def unsubscribe(self, room: Room, close: CloseCode | None = None) -> None:
         """Leaves a room with what is queued for it (O3); with `close` the client is told why."""

@@ -33,6 +33,9 @@ BROADCAST_AT_ONCE = 50
 #: takes `broker_timeout` at most).
 CALL_TIMEOUT = 10.0
 
+#: What one batch may read: the first answer that makes it more is the last.
+BATCH_READS = 4 * 1024 * 1024
+
 router = APIRouter(prefix="/api", tags=["server API"], dependencies=[Depends(require_api_key)])
 
 
@@ -167,6 +170,20 @@ async def revoke(gateway: Gateway, wanted: types.Revoke) -> types.Done:
     return types.Done()
 
 
+@_route("/presence", types.Presence, types.Present, "Who is in a room")
+async def presence(gateway: Gateway, wanted: types.Presence) -> types.Present:
+    present = await gateway.presence(wanted.room, wanted.limit)
+    members = [types.Member(member.user, member.session) for member in present.members]
+    return types.Present(present.sessions, present.users, members)
+
+
+@_route("/history", types.History, types.HistoryPage, "A room's publications")
+async def history(gateway: Gateway, wanted: types.History) -> types.HistoryPage:
+    since = None if wanted.since is None else Position(wanted.since.epoch, wanted.since.offset)
+    page = await read_page(gateway, wanted.room, since=since, limit=wanted.limit, reverse=wanted.reverse)
+    return types.HistoryPage(page.top.epoch, page.top.offset, past_publications(page, JSON))
+
+
 _ACTIONS: dict[str, Callable[[Gateway, Any], Awaitable[Any]]] = {
     "publish": publish,
     "broadcast": broadcast,
@@ -175,19 +192,28 @@ _ACTIONS: dict[str, Callable[[Gateway, Any], Awaitable[Any]]] = {
     "unsubscribe": unsubscribe,
     "refresh": refresh,
     "revoke": revoke,
+    "presence": presence,
+    "history": history,
 }
 
 
 @_route("/batch", types.Batch, types.Outcomes, "Several commands at once")
 async def batch(gateway: Gateway, wanted: types.Batch) -> types.Outcomes:
     deadline = gateway.now() + CALL_TIMEOUT
-    return types.Outcomes([await _carry_out(gateway, command, deadline) for command in wanted.commands])
+    results, read = [], 0
+    for command in wanted.commands:
+        results.append(await _carry_out(gateway, command, deadline, may_read=read < BATCH_READS))
+        if command.reads:
+            read += len(msgspec.json.encode(results[-1]))
+    return types.Outcomes(results)
 
 
-async def _carry_out(gateway: Gateway, command: types.Command, deadline: float) -> types.Outcome:
+async def _carry_out(gateway: Gateway, command: types.Command, deadline: float, *, may_read: bool) -> types.Outcome:
     named = [name for name in _ACTIONS if getattr(command, name) is not None]
     try:
         _check(gateway, deadline)
+        if command.reads and not may_read:
+            raise CommandError(codes.LIMIT_EXCEEDED, f"this batch has read {BATCH_READS} bytes already")
         if len(named) != 1:
             raise CommandError(codes.BAD_REQUEST, f"a command has exactly one of {', '.join(_ACTIONS)}")
         return types.Outcome(**{named[0]: await _ACTIONS[named[0]](gateway, getattr(command, named[0]))})
@@ -205,20 +231,6 @@ def _noted(gateway: Gateway, error: CommandError) -> Problem:
     """The error of one part of a call; that of a whole call is counted where it is answered."""
     gateway.counters.errors[error.error.code] += 1
     return Problem.of(error)
-
-
-@_route("/presence", types.Presence, types.Present, "Who is in a room")
-async def presence(gateway: Gateway, wanted: types.Presence) -> types.Present:
-    present = await gateway.presence(wanted.room, wanted.limit)
-    members = [types.Member(member.user, member.session) for member in present.members]
-    return types.Present(present.sessions, present.users, members)
-
-
-@_route("/history", types.History, types.HistoryPage, "A room's publications")
-async def history(gateway: Gateway, wanted: types.History) -> types.HistoryPage:
-    since = None if wanted.since is None else Position(wanted.since.epoch, wanted.since.offset)
-    page = await read_page(gateway, wanted.room, since=since, limit=wanted.limit, reverse=wanted.reverse)
-    return types.HistoryPage(page.top.epoch, page.top.offset, past_publications(page, JSON))
 
 
 @_route("/tickets", types.Ticket, types.TicketIssued, "Issue a one-time ticket")

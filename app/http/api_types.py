@@ -109,10 +109,18 @@ class Command(Call):
     unsubscribe: Unsubscribe | None = None
     refresh: Refresh | None = None
     revoke: Revoke | None = None
+    presence: "Presence | None" = None
+    history: "History | None" = None
+
+    @property
+    def reads(self) -> bool:
+        """Whether its answer may be large."""
+        return self.presence is not None or self.history is not None
 
 
 class Batch(Call):
-    """Commands that are carried out in order; one that fails does not stop the others."""
+    """Commands that are carried out in order; one that fails does not stop the others. After 4 MiB of presence and
+    history, further ones are answered with error 106."""
 
     commands: Annotated[list[Command], Meta(max_length=MAX_BATCH)]
 
@@ -195,6 +203,8 @@ class Outcome(Struct, omit_defaults=True):
     unsubscribe: Done | UnsetType = UNSET
     refresh: Done | UnsetType = UNSET
     revoke: Done | UnsetType = UNSET
+    presence: "Present | UnsetType" = UNSET
+    history: HistoryPage | UnsetType = UNSET
     error: Problem | UnsetType = UNSET
 
 
@@ -248,6 +258,7 @@ EXAMPLES: dict[str, Any] = {
         "commands": [
             {"publish": {"room": "chat:lobby", "data": 1}},
             {"send_to_user": {"user": "ann", "data": "ding"}},
+            {"history": {"room": "chat:lobby", "limit": 10}},
         ]
     },
     "SendToUser": {"user": "ann", "data": {"mail": 3}},

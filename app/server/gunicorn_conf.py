@@ -83,6 +83,12 @@ def on_starting(server: Any) -> None:
 
 def _check(cfg: Any) -> None:
     """What gunicorn makes of this file, its command line and GUNICORN_CMD_ARGS."""
+    if cfg.worker_class_str != worker_class:
+        _refuse(
+            f"gunicorn's worker_class of {cfg.worker_class_str} does not serve the gateway: leave it {worker_class}"
+        )
+    if cfg.bind != bind:
+        _refuse("gunicorn's bind is made from CARILLON_BIND_HOST, _PUBLIC_PORT and _INTERNAL_PORT: set those")
     try:
         hosting.check_workers(_settings, cfg.workers)
         hosting.check_timeouts(_settings, cfg.graceful_timeout, cfg.timeout)

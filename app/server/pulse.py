@@ -38,7 +38,10 @@ class Pulse:
         metrics.REVOCATIONS.set(len(gateway.revocations))
         metrics.ROOMS.set(len(gateway.hub.rooms))
         metrics.SUBSCRIPTIONS.set(sum(len(room.members) for room in gateway.hub.rooms.values()))
+        for namespace, sessions in gateway.presence_sessions.items():
+            metrics.PRESENCE_SESSIONS.labels(namespace).set(sessions)
         metrics.OUTBOX_BYTES.set(sum(session.outbox.size for session in gateway.slow if session.outbox))
+        gateway.counters.history_holes = gateway.broker.stats.holes
         gateway.counters.flush()
 
     def _state(self) -> State:

@@ -12,6 +12,7 @@ from app.telemetry import metrics
 _PLAIN: dict[str, Counter] = {
     "broker_reconnects": metrics.BROKER_RECONNECTS,
     "broker_publish_errors": metrics.BROKER_PUBLISH_ERRORS,
+    "history_holes": metrics.HISTORY_HOLES,
     "bad_requests": metrics.BAD_REQUESTS,
 }
 
@@ -27,6 +28,8 @@ _LABELLED: dict[str, Counter] = {
     "slow_consumers": metrics.SLOW_CONSUMERS,
     "skipped": metrics.SKIPPED,
     "limit_hits": metrics.LIMIT_HITS,
+    "presence_updates": metrics.PRESENCE_UPDATES,
+    "presence_errors": metrics.PRESENCE_ERRORS,
     "moved": metrics.SESSIONS_MOVED,
     "recoveries": metrics.RECOVERIES,
     "repairs": metrics.REPAIRS,
@@ -40,6 +43,7 @@ class Counters:
 
     broker_reconnects: int
     broker_publish_errors: int
+    history_holes: int
     bad_requests: int
     opened: defaultdict[str, int]  # transport
     closed: defaultdict[int, int]  # close code
@@ -52,6 +56,8 @@ class Counters:
     slow_consumers: defaultdict[str, int]  # policy
     skipped: defaultdict[str, int]  # policy
     limit_hits: defaultdict[str, int]  # name of the setting
+    presence_updates: defaultdict[str, int]  # namespace
+    presence_errors: defaultdict[str, int]  # namespace
     moved: defaultdict[str, int]  # reason
     recoveries: defaultdict[str, int]  # outcome
     repairs: defaultdict[str, int]  # outcome

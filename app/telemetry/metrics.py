@@ -38,9 +38,9 @@ def _counter(name: str, help: str, *labels: str) -> Counter:
     return Counter(name, help, labels)
 
 
-def _gauge(name: str, mode: Mode, help: str) -> Gauge:
-    CATALOGUE.append(Metric(name, "gauge", (), help, mode))
-    return Gauge(name, help, multiprocess_mode=mode)
+def _gauge(name: str, mode: Mode, help: str, *labels: str) -> Gauge:
+    CATALOGUE.append(Metric(name, "gauge", labels, help, mode))
+    return Gauge(name, help, labels, multiprocess_mode=mode)
 
 
 def _histogram(name: str, help: str, *labels: str) -> Histogram:
@@ -81,6 +81,17 @@ SLOW_CONSUMERS = _counter("carillon_slow_consumers_total", "Times that a full ou
 SKIPPED = _counter("carillon_skipped_total", "Publications left out for a slow member, by policy.", "policy")
 RECOVERIES = _counter("carillon_recoveries_total", "Clients that came back with a position, by outcome.", "outcome")
 REPAIRS = _counter("carillon_repairs_total", "Gaps in what a node heard, by outcome.", "outcome")
+for _outcome in ("repaired", "insufficient"):
+    REPAIRS.labels(_outcome)  # 0 from the start: `increase()` does not see what a counter begins with
+PRESENCE_SESSIONS = _gauge(
+    "carillon_presence_sessions", "livesum", "Memberships in rooms whose members are kept.", "namespace"
+)
+PRESENCE_UPDATES = _counter(
+    "carillon_presence_updates_total", "Times that the broker was told who is in a room.", "namespace"
+)
+PRESENCE_ERRORS = _counter(
+    "carillon_presence_errors_total", "Times that it could not be told; the next time makes it good.", "namespace"
+)
 LIMIT_HITS = _counter("carillon_limit_hits_total", "Times that a limit was reached, by the setting's name.", "limit")
 
 # The broker
@@ -90,6 +101,9 @@ BROKER_ECHO_AGE = _gauge(
 )
 BROKER_RECONNECTS = _counter("carillon_broker_reconnects_total", "Connections to the broker made anew after a loss.")
 BROKER_PUBLISH_SECONDS = _histogram("carillon_broker_publish_seconds", "Duration of publishing, retries included.")
+HISTORY_HOLES = _counter(
+    "carillon_history_holes_total", "Histories found with publications missing in between; a new epoch began."
+)
 BROKER_PUBLISH_ERRORS = _counter("carillon_broker_publish_errors_total", "Publications that the broker did not take.")
 
 # Hooks

@@ -163,18 +163,22 @@ class Message(Event, tag="message", kw_only=True, rename={"sender": "from"}):
 
 
 class Insufficient(Event, tag="insufficient", kw_only=True):
-    """Publications of this room may have been missed; what is needed must be fetched elsewhere (P1)."""
+    """Publications of this room may have been missed; what is needed must be fetched elsewhere (P1). With history, what
+    follows comes after this position, and a client can come back with it."""
 
     room: str
+    epoch: str | UnsetType = UNSET
+    offset: int | UnsetType = UNSET
 
 
 class PresenceChange(Event, tag="presence", kw_only=True):
     """Users whose first session came into the room, or whose last one left it some seconds ago, where the namespace has
-    `join_leave`. At most once: after `insufficient` or a reconnect the command `presence` says how it is."""
+    `join_leave`. `resync`: such events may have been missed; the command `presence` says how it is."""
 
     room: str
     joined: list[str] | UnsetType = UNSET
     left: list[str] | UnsetType = UNSET
+    resync: bool | UnsetType = UNSET
 
 
 class Unsubscribed(Event, tag="unsubscribed", kw_only=True):

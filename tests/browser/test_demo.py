@@ -2,9 +2,11 @@
 
 import os
 from collections.abc import Iterator
+from contextlib import closing
 
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
+from redis import Redis
 
 from tests.support.parts import require
 from tests.support.stack import Stack
@@ -106,3 +108,20 @@ def test_what_a_person_types_is_text(browser: Browser, stack: Stack) -> None:
     say(ada, "<img src=x onerror=alert(1)>")
     sees(bob, "<img src=x onerror=alert(1)>")
     assert bob.locator("#messages img").count() == 0
+
+
+def test_who_is_in_a_room_is_shown_and_asked_again_after_a_loss(browser: Browser, stack: Stack) -> None:
+    ada, bob = visit(browser, stack), visit(browser, stack)
+    names = [page.locator("#user").inner_text() for page in (ada, bob)]
+    for page in (ada, bob):
+        page.fill("#room", "hall")
+        page.press("#room", "Enter")
+    for page in (ada, bob):
+        expect(page.locator("#users")).to_have_text(", ".join(sorted(names)), timeout=10_000)
+    with closing(Redis.from_url(stack.redis_url)) as redis:
+        # A leave that nobody hears is as good as a join that never was.
+        redis.publish("carillon:{demo:hall}", ':presence:1{"joined":["Ghost"]}')
+        expect(ada.locator("#users")).to_contain_text("Ghost", timeout=10_000)
+        redis.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
+    for page in (ada, bob):
+        expect(page.locator("#users")).to_have_text(", ".join(sorted(names)), timeout=10_000)

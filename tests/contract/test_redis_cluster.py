@@ -154,3 +154,33 @@ class TestFailover:
                     after = await broker.publish(room, ENVELOPE, history=HISTORY)
                     assert (after.epoch == before[room].epoch) is (room not in theirs)
                 await until(lambda: len(sink.publications) == heard + len(rooms), "all heard")
+
+    @pytest.mark.long
+    @pytest.mark.parametrize("trusted", [False, True])
+    async def test_a_replica_that_was_cut_off_takes_over(self, own: ClusterOfThree, trusted: bool) -> None:
+        """P3: it lacks a hundred publications. With `broker_trust_restart`, where it does not belong, only the nodes
+        know."""
+        dying = own.nodes[0]
+        settings = settings_for(own.url, broker_timeout=20, broker_trust_restart=trusted)
+        with own.replica_of(dying) as replica:
+            async with hearing(settings) as (broker, sink):
+                room = next(name for name in map(str, range(100)) if owner(own, name) is dying)
+                await broker.subscribe(room)
+
+                async def publish(first: int, last: int) -> Position:
+                    envelopes = [ENVELOPE + b"%d" % number for number in range(first, last + 1)]
+                    return [await broker.publish(room, one, history=HISTORY) for one in envelopes][-1]
+
+                await publish(1, 3)
+                meta = f"{settings.key_prefix}{{{room}}}:meta"
+                await until(lambda: b",lag=0" in dying.do("INFO", "replication"), "the replica is in sync")
+                dying.cut_off(replica)
+                old = await publish(4, 103)
+                dying.kill()
+                replica.thaw()
+                publishing = asyncio.create_task(publish(204, 206))
+                await until(lambda: [room] in sink.events, "subscribed at the replica", timeout=30)
+                new = await publishing
+                assert new.epoch != old.epoch
+                assert new.offset == 3
+                assert replica.do("HGET", meta, "epoch").decode() == new.epoch

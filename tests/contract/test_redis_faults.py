@@ -86,6 +86,7 @@ async def test_a_frozen_server_makes_the_node_deaf_until_it_thaws(own: Server) -
         try:
             await until(lambda: broker.echo_age > settings.broker_deaf_after, "deaf")
             await until(lambda: not broker.connected, "the connections are given up")
+            assert broker.deaf_for == 0, "the trouble is the server's"
         finally:
             own.thaw()
         await until(lambda: hears(broker, settings), "it hears again", timeout=5)
@@ -105,6 +106,20 @@ async def test_a_half_dead_connection_is_noticed_by_its_silence(own: Server) -> 
             between.cut()
             await until(lambda: sink.events == ["lost", ["room"]], "subscribed again", timeout=5)
             await hears_room(broker, sink, "room")
+
+
+async def test_a_node_that_is_answered_and_told_nothing_knows_that_it_is_deaf(own: Server) -> None:
+    """N1: whatever new connections it makes."""
+    async with proxy(own.port) as between:
+        settings = settings_for(f"redis://127.0.0.1:{between.port}", **QUICK)
+        async with hearing(settings) as (broker, _):
+            assert broker.deaf_for < settings.broker_deaf_after
+            between.deafen()
+            await until(lambda: broker.deaf_for > 3 * settings.broker_deaf_after, "deaf")
+            assert broker.echo_age > broker.deaf_for
+            await broker.publish("room", ENVELOPE, history=HISTORY)
+            own.kill()
+            await until(lambda: broker.deaf_for == 0, "not deaf, but cut off")
 
 
 async def test_publishes_wait_for_the_server_within_their_time(own: Server, pair: tuple[Broker, Recorder]) -> None:

@@ -48,8 +48,8 @@ class TestBeforeTheFirstFork:
     """N2, N3: what is wrong is said in one line each, and nothing is started."""
 
     @staticmethod
-    def refused(**environ: str) -> str:
-        with Pod(**environ) as pod:  # type: ignore[arg-type]
+    def refused(*arguments: str, **environ: str) -> str:
+        with Pod(arguments=arguments, **environ) as pod:  # type: ignore[arg-type]
             out, err = pod.process.communicate(timeout=10)
         assert pod.process.returncode == 1
         assert "Booting worker" not in out
@@ -72,6 +72,30 @@ class TestBeforeTheFirstFork:
         graceful, timeout = error.splitlines()
         assert "graceful_timeout of 24 s" in graceful
         assert "timeout of 2 s" in timeout
+
+    def test_the_command_line_has_the_last_word(self) -> None:
+        error = self.refused("--graceful-timeout", "14", GUNICORN_CMD_ARGS="--graceful-timeout 100")
+        assert error.splitlines() == [
+            "carillon: gunicorn's graceful_timeout of 14 s cuts the drain off: drain_delay + drain_timeout + 5 are 15 s"
+        ]
+
+    @pytest.mark.parametrize(
+        ("arguments", "named"),
+        [
+            (("-k", "sync"), "worker_class"),
+            (("--bind", "127.0.0.1:0"), "bind"),
+            (("--bind", "unix:here.sock"), "bind"),
+            (("--workers", "2"), "memory://"),
+        ],
+        ids=str,
+    )
+    def test_options_of_gunicorn_that_cannot_work(self, arguments: tuple[str, ...], named: str) -> None:
+        (line,) = self.refused(*arguments, CARILLON_REDIS_URL="memory://").splitlines()
+        assert named in line
+
+    def test_a_grace_that_the_drain_does_not_fit_into(self) -> None:
+        (line,) = self.refused(CARILLON_DRAIN_TIMEOUT="20", CARILLON_TERMINATION_GRACE="25").splitlines()
+        assert "CARILLON_TERMINATION_GRACE: 25 s cut the drain off" in line
 
     def test_taken_ports_also_where_the_other_server_would_share_them(self) -> None:
         with ExitStack() as stack:

@@ -14,7 +14,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -135,7 +135,12 @@ class Pod:
     """One gunicorn with this file's application. Use as a context manager: nothing is left behind."""
 
     def __init__(
-        self, workers: int = 1, app: str = "tests.support.hosted:create_app()", preexec: Any = None, **environ: str
+        self,
+        workers: int = 1,
+        app: str = "tests.support.hosted:create_app()",
+        preexec: Any = None,
+        arguments: Sequence[str] = (),
+        **environ: str,
     ) -> None:
         self.port = free_port()
         self.internal = free_port()
@@ -150,11 +155,12 @@ class Pod:
         self.environ |= environ
         self.app = app
         self.workers = workers
+        self._arguments = arguments
         self._preexec = preexec
 
     def __enter__(self) -> "Pod":
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "gunicorn", "-c", "python:app.server.gunicorn_conf", self.app],
+            [sys.executable, "-m", "gunicorn", "-c", "python:app.server.gunicorn_conf", *self._arguments, self.app],
             cwd=ROOT,
             env=self.environ,
             stdout=subprocess.PIPE,

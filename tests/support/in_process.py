@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from app.auth.permissions import Claims
-from app.broker.memory import MemoryBroker
+from app.broker.factory import create_broker
 from app.gateway.connection import NO_SOCKET
 from app.gateway.gateway import Gateway
 from app.gateway.hook_calls import HookCalls
@@ -121,9 +121,14 @@ class Node:
     """`async with Node(namespaces={...}) as node: ann = await node.connect("ann")`"""
 
     def __init__(self, hooks: object = None, **settings: Any) -> None:
-        defaults: dict[str, Any] = {"internal_port": 0, "ping_interval": 0, "unsubscribe_delay": 0}
+        defaults: dict[str, Any] = {
+            "internal_port": 0,
+            "ping_interval": 0,
+            "unsubscribe_delay": 0,
+            "insufficient_spread": 0,
+        }
         self.settings = load(**(defaults | settings))
-        self.broker = MemoryBroker(self.settings)
+        self.broker = create_broker(self.settings, "node-1")
         self.gateway = Gateway(self.settings, self.broker, HookCalls(hooks, self.settings.hook_timeout), "node-1")
 
     async def __aenter__(self) -> "Node":
@@ -144,6 +149,10 @@ class Node:
             reply = await peer.ask("subscribe", room=room)
             assert reply["type"] == "ok", reply
         return peer
+
+    def forget_history(self, room: str) -> None:
+        """As a Redis that came back empty."""
+        self.broker._positions.pop(room)
 
     async def settled(self) -> None:
         """Until what was published so far has been delivered."""

@@ -7,8 +7,10 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Self
 
 import httpx
@@ -36,17 +38,18 @@ _OF_THE_DEVELOPER = ("WEB_CONCURRENCY", "PORT")
 class Stack:
     """`with Stack(folder, pods=2, env={"CARILLON_MAX_CONNECTIONS": "3"}) as stack: ...`
 
-    `env` is added to the pods' environment; without `nginx`, `url` is the first pod itself. `late`: pods that wait for
-    `start_pod`."""
+    `env` is added to the pods' environment, `env_of_pod` to one's; without `nginx`, `url` is the first pod itself.
+    The last `spare_pods` of the pods are known to Nginx but not started: `start_pod` does."""
 
     def __init__(
         self,
         folder: Path,
         *,
         pods: int = 2,
-        late: Collection[int] = (),
+        spare_pods: int = 0,
         workers: int = 2,
         env: Mapping[str, str] | None = None,
+        env_of_pod: Mapping[int, Mapping[str, str]] = MappingProxyType({}),
         nginx: bool = True,
         valkey_options: Sequence[str] = (),
         pod_command: Sequence[str] = POD_COMMAND,
@@ -68,8 +71,9 @@ class Stack:
         self.url = f"http://{HOST}:{self.port}"
         self.ws_url = f"ws://{HOST}:{self.port}"
         self.pods: Sequence[Pod] = self.plan.pods
-        self._pods = [Child(pod.service) for pod in self.pods]
-        self._late = set(late)
+        own = [{**pod.service.env, **env_of_pod.get(pod.number, {})} for pod in self.pods]
+        self._pods = [Child(replace(pod.service, env=env)) for pod, env in zip(self.pods, own, strict=True)]
+        self._spare = self._pods[pods - spare_pods :]
         self._valkey = Child(self.plan.valkey) if self.plan.valkey else None
         self._edge = Child(self.plan.edge) if self.plan.edge else None
         api = self.url if nginx else self.pods[0].internal_url
@@ -100,7 +104,7 @@ class Stack:
         self._api.close()
         front = [self._edge] if self._edge else []
         try:
-            stop([*front, *self._started])
+            stop([*front, *self._pods])
         finally:
             stop([self._valkey] if self._valkey else [])
             running.remove(self)
@@ -116,11 +120,9 @@ class Stack:
 
     @property
     def _children(self) -> list[Child]:
-        return [child for child in (self._valkey, *self._started, self._edge) if child]
-
-    @property
-    def _started(self) -> list[Child]:
-        return [child for number, child in enumerate(self._pods, 1) if number not in self._late]
+        """Without spare pods that do not run."""
+        pods = [pod for pod in self._pods if pod not in self._spare or pod.running]
+        return [child for child in (self._valkey, *pods, self._edge) if child]
 
     # Use
 
@@ -151,8 +153,7 @@ class Stack:
 
     def worker_pids(self, pod: int = 1) -> list[int]:
         """The process ids of a pod's workers, oldest first."""
-        told = subprocess.run(["pgrep", "-P", str(self.pod_pid(pod))], capture_output=True, text=True, check=False)
-        return sorted(int(pid) for pid in told.stdout.split())
+        return _children_of(self.pod_pid(pod))
 
     def kill_worker(self, pod: int = 1, index: int = 0) -> int:
         """Kill -9 of one worker; returns its process id. Gunicorn starts another one."""
@@ -170,14 +171,28 @@ class Stack:
     def start_pod(self, pod: int) -> None:
         """Starts a pod that has ended, on its old ports; `wait_ready` waits for it."""
         child = self._pods[pod - 1]
-        self._late.discard(pod)
         assert not child.running, f"pod {pod} runs already"
         child.sweep()
         child.start()
 
     def stop_pod(self, pod: int) -> None:
-        """Drains and ends a pod."""
+        """Drains and ends a pod; from then on it is a spare one."""
         stop([self._pods[pod - 1]])
+        self._spare.append(self._pods[pod - 1])
+
+    def kill_pod(self, pod: int) -> None:
+        """Kill -9 of all of its processes."""
+        self._pods[pod - 1].sweep()
+        self._pods[pod - 1].wait()
+
+    def reload_nginx(self) -> None:
+        assert self._edge, "this stack has no Nginx"
+        self._edge.signal(signal.SIGHUP)
+
+    def nginx_workers(self) -> list[int]:
+        """Process ids; after a reload also of those that only keep old connections."""
+        assert self._edge, "this stack has no Nginx"
+        return _children_of(self._edge.pid)
 
     def stop_valkey(self) -> None:
         """Kill -9: nothing is saved, connections break."""
@@ -222,3 +237,8 @@ def hermetic_environment() -> dict[str, str]:
         if name in kept or (not name.startswith("CARILLON_") and name not in _OF_THE_DEVELOPER)
     }
     return environ | {"CARILLON_TOKEN_HMAC_SECRET": SECRET, "CARILLON_API_KEYS": API_KEY}
+
+
+def _children_of(pid: int) -> list[int]:
+    told = subprocess.run(["pgrep", "-P", str(pid)], capture_output=True, text=True, check=False)
+    return sorted(int(child) for child in told.stdout.split())

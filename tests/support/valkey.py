@@ -72,6 +72,12 @@ class Server:
         assert self._process is not None
         self._process.send_signal(signal.SIGCONT)
 
+    def cut_off(self, replica: "Server") -> None:
+        """Freezes a replica of this server, and nothing that comes from now on reaches it, not even when it thaws:
+        without the closing of its connection, what waits in the buffers of its socket would."""
+        replica.freeze()
+        self.do("CLIENT", "KILL", "TYPE", "replica")
+
     def do(self, *command: str | bytes | int) -> Any:
         """The plain reply to one command, by another client library than the one under test."""
         options: dict[str, Any] = {"password": self._password or None, "protocol": 2, "retry": None}
@@ -124,6 +130,13 @@ class Trio:
 
     def in_sync(self) -> bool:
         return b"master_link_status:up" in self.replica.do("INFO", "replication")
+
+    def cut_off(self) -> None:
+        """From now on the replica hears nothing of what the master confirms. It lives, so Sentinels may promote it.
+
+        Freezing it would not do: what it was sent meanwhile would wait in its socket."""
+        self.master.do("ACL", "SETUSER", "default", "-psync", "-sync")
+        self.master.do("CLIENT", "KILL", "TYPE", "replica")
 
     def _sentinel(self, port: int) -> Server:
         file = self._folder / f"sentinel-{port}.conf"
@@ -198,7 +211,8 @@ class ClusterOfThree:
 
     def _sees_replica(self, node: Server) -> bool:
         ranges = node.do("CLUSTER", "SLOTS")  # each: first, last, primary, replicas
-        return len(ranges) == len(self.nodes) and any(len(served) == 4 for served in ranges)
+        primaries = {port for _, _, (_, port, *_), *_ in ranges}
+        return len(primaries) == len(self.nodes) and any(len(served) == 4 for served in ranges)
 
     def move(self, slot: int, source: Server, target: Server) -> None:
         """Gives an empty slot to another primary."""

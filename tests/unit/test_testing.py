@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from app.broker.base import NO_POSITION
+from app.broker.base import NO_POSITION, Position
 from app.testing import CommandFailed, ConnectionClosed, Message, TestGateway, UpgradeRefused
 from tests.support.waiting import until
 
@@ -32,6 +32,38 @@ async def test_what_the_server_publishes_has_a_position_where_the_room_has_histo
         position = await node.gateway.publish("chat:x", "hello", tags={"a": "b"})
         assert position.epoch == before.epoch
         assert await ann.receive() == Message("chat:x", "hello", 1, None, None, {"a": "b"}, 0)
+
+
+@pytest.mark.parametrize("msgpack", [False, True], ids=["json", "msgpack"])
+async def test_what_a_room_keeps_can_be_read_and_recovered(msgpack: bool) -> None:
+    async with TestGateway(namespaces=HISTORY) as node:
+        ann, bob = await node.connect("ann", msgpack=msgpack), await node.connect("bob")
+        before = await ann.subscribe("chat:x")
+        for number in range(4):
+            await bob.publish("chat:x", {"n": number})
+        kept = await ann.history("chat:x", limit=2, since=Position(before.epoch, 1))
+        assert kept.top == Position(before.epoch, 4)
+        assert [(message.offset, message.data, message.user) for message in kept.messages] == [
+            (2, {"n": 1}, "bob"),
+            (3, {"n": 2}, "bob"),
+        ]
+        assert (await ann.history("chat:x", limit=1, reverse=True)).messages[0].offset == 4
+        await bob.subscribe("chat:x", since=Position(before.epoch, 3))
+        assert (await bob.receive()).offset == 4
+
+
+async def test_who_is_in_a_room_can_be_asked() -> None:
+    async with TestGateway(namespaces={"chat": {"presence": True}}) as node:
+        ann, bob = await node.connect("ann"), await node.connect("bob")
+        for client in (ann, bob):
+            await client.subscribe("chat:x")
+        present = await ann.presence("chat:x")
+        assert (present.sessions, present.users) == (2, 2)
+        assert {(member.user, member.session) for member in present.members} == {
+            ("ann", ann.session),
+            ("bob", bob.session),
+        }
+        assert len((await ann.presence("chat:x", limit=1)).members) == 1
 
 
 async def test_an_error_reply_is_an_exception_that_can_be_read() -> None:

@@ -198,6 +198,8 @@ class TestPositions:
             hear(node, "chat:x", 5, 5, epoch)
             await until(lambda: ann.data("chat:x")[-1] == 5, "history does not explain it")
             assert [event["type"] for event in ann.events[-2:]] == ["insufficient", "message"]
+            told = ann.of_type("insufficient")[-1]
+            assert (told["epoch"], told["offset"]) == (epoch, 4), "where what follows begins"
 
     async def test_a_new_epoch_is_told(self) -> None:
         async with Node(namespaces={"chat": HISTORY}) as node:

@@ -162,6 +162,30 @@ class TestJoinsAndLeaves:
             assert "ann" in str(changes(slow))
             assert types.index("message") < len(types) - 1 - types[::-1].index("presence")
 
+    @pytest.mark.parametrize("history_size", [0, 100])
+    async def test_after_a_loss_members_are_asked_to_ask_again(self, history_size: int) -> None:
+        """Once, also where history fills the gap in publications without a word."""
+        async with Node(namespaces={"chat": TOLD["chat"] | {"history_size": history_size}}) as node:
+            peers = [await node.connect("ann", "chat:x", fast=fast) for fast in (True, False)]
+            node.gateway.restored(["chat:x"])
+            for peer in peers:
+                await until(lambda peer=peer: peer.of_type("presence")[-1:], "joined")  # type: ignore[misc]
+                assert [event for event in peer.of_type("presence") if "resync" in event] == [
+                    {"type": "presence", "room": "chat:x", "resync": True}
+                ]
+            assert [len(peer.of_type("insufficient")) for peer in peers] == ([0, 0] if history_size else [1, 1])
+
+    async def test_a_jump_in_offsets_may_have_taken_joins_with_it(self) -> None:
+        async with Node(namespaces={"chat": TOLD["chat"] | {"history_size": 100}}) as node:
+            ann = await node.connect("ann", "chat:x")
+            real, node.gateway.publication = node.gateway.publication, lambda *_: None  # type: ignore[method-assign]
+            await node.gateway.publish("chat:x", 1)
+            await asyncio.sleep(0)
+            node.gateway.publication = real  # type: ignore[method-assign]
+            await node.gateway.publish("chat:x", 2)
+            await until(lambda: ann.data("chat:x") == [1, 2], "repaired")
+            assert [event["resync"] for event in ann.of_type("presence") if "resync" in event] == [True]
+
     async def test_they_are_off_by_default(self) -> None:
         async with Node(namespaces=PRESENCE) as node:
             ann = await node.connect("ann", "chat:x")
@@ -170,6 +194,8 @@ class TestJoinsAndLeaves:
             await counts(node)
             assert changes(ann) == []
             assert node.broker._attendances["chat:x"]._news == {}
+            node.gateway.restored(["chat:x"])
+            assert changes(ann) == [], "nobody keeps a list by events that there are not"
 
     async def test_news_of_a_newer_release_are_left_to_others(self) -> None:
         """P6"""
@@ -179,6 +205,27 @@ class TestJoinsAndLeaves:
                 node.gateway.presence_changed("chat:x", news)
             node.gateway.presence_changed("chat:unknown", b'1{"joined":["x"]}')
             assert "x" not in str([change.get("joined") for change in changes(ann)])
+
+
+class TestMetrics:
+    async def test_memberships_and_what_was_told_are_counted_by_namespace(self) -> None:
+        async with Node(namespaces=PRESENCE | {"hall": {"presence": True}}) as node:
+            ann, bob = await node.connect("ann", "chat:x", "hall:y"), await node.connect("bob", "chat:x", "chat:z")
+            assert node.gateway.presence_sessions == {"chat": 3, "hall": 1}
+            bob.lose()
+            assert node.gateway.presence_sessions == {"chat": 1, "hall": 1}
+            assert await counts(node) == (1, 1)
+            counters = node.gateway.counters
+            assert (counters.presence_updates["hall"], counters.presence_errors["hall"]) == (1, 0)
+            assert counters.presence_updates["chat"] > 1
+
+            async def away(*_: Any, **__: Any) -> Any:
+                raise BrokerUnavailable("away")
+
+            node.broker.attend = away  # type: ignore[method-assign]
+            await ann.ask("unsubscribe", room="hall:y")
+            await until(lambda: counters.presence_errors["hall"] == 1, "it could not be told")
+            assert node.gateway.presence_sessions["hall"] == 0
 
 
 class TestRefreshing:

@@ -5,9 +5,12 @@ from collections.abc import Collection
 from typing import Any
 
 import pytest
+from msgspec import Raw
 
 from app.broker.base import BrokerUnavailable, Position
+from app.broker.memory import MemoryBroker
 from app.gateway import repair
+from app.wire.publication import Publication, pack
 from tests.support.in_process import Node, Peer
 from tests.support.waiting import until
 
@@ -69,11 +72,59 @@ async def test_what_history_does_not_have_any_more_is_told() -> None:
         ann = await node.connect("ann", "chat:x")
         deaf = Deaf(node, 1, 2, 3)
         await publish(node, 1, 2, 3)
+        await node.settled()
         deaf.offsets = ()
         node.gateway.restored(["chat:x"])
         await until(lambda: ann.of_type("insufficient"), "it is told")
         await publish(node, 4)
         await until(lambda: heard(ann) == [4], "it goes on from there")
+        assert len(ann.of_type("insufficient")) == 1
+        assert node.gateway.counters.repairs["insufficient"] == 1
+
+
+async def test_what_history_does_not_explain_is_told_and_counted() -> None:
+    """Something was heard that no primary keeps."""
+    async with Node(namespaces={"chat": HISTORY}) as node:
+        ann = await node.connect("ann", "chat:x")
+        await publish(node, 1)
+        await until(lambda: heard(ann) == [1], "it is heard")
+        top = node.gateway.hub.rooms["chat:x"].top
+        assert top is not None
+        node.gateway.publication("chat:x", Position(top.epoch, 50), pack(Publication(Raw(b"50"))))
+        await until(lambda: heard(ann) == [1, 50], "it goes on from there")
+        assert len(ann.of_type("insufficient")) == 1
+        assert node.gateway.counters.repairs["insufficient"] == 1
+
+
+async def test_members_who_are_told_go_on_with_what_was_heard() -> None:
+    """What came after the gap is not lost too."""
+    async with Node(namespaces={"chat": {"history_size": 2}}) as node:
+        ann = await node.connect("ann", "chat:x")
+        Deaf(node, 1, 2, 3)
+        await publish(node, 1, 2, 3, 4, 5)
+        await until(lambda: heard(ann) == [4, 5], "those that were heard")
+        assert [event["type"] for event in ann.events[-3:]] == ["insufficient", "message", "message"]
+
+
+async def test_the_first_of_a_new_epoch_comes_and_the_last_of_the_old_one_does_not() -> None:
+    async with Node(namespaces={"chat": HISTORY}) as node:
+        ann = await node.connect("ann", "chat:x")
+        await publish(node, 1)
+        await until(lambda: heard(ann) == [1], "heard")
+        old = node.gateway.hub.rooms["chat:x"].top
+        assert old is not None
+        real = node.broker.read
+
+        async def read(*given: Any, **asked: Any) -> Any:
+            await node.settled()
+            return await real(*given, **asked)
+
+        node.broker.read = read  # type: ignore[method-assign]
+        node.gateway.publication("chat:x", Position(old.epoch, 9), pack(Publication(data=Raw(b"9"))))
+        assert isinstance(node.broker, MemoryBroker)
+        node.broker._positions.pop("chat:x")
+        await publish(node, 1, 2)
+        await until(lambda: heard(ann) == [1, 1, 2], "the new ones")
         assert len(ann.of_type("insufficient")) == 1
 
 

@@ -15,6 +15,7 @@ from app.gateway import writers
 from app.gateway.connection import NO_SOCKET
 from app.gateway.writers import Writers
 from app.wire.frames import TEXT, framed
+from app.wire.messages import Insufficient
 from app.wire.publication import Publication, pack
 from tests.support.in_process import Node
 from tests.support.parts import require
@@ -163,7 +164,7 @@ async def test_a_pass_in_chunks_does_not_overtake_what_a_transport_still_holds(n
         room = node.gateway.hub.rooms["chat:x"]
         assert room.passing
         for peer in peers:
-            peer.session.tell_insufficient("x" * 40_000)
+            peer.session.send(Insufficient(room="x" * 40_000))
             assert peer.session.raw_write is None
             peer.read()
         node.gateway.hub.flush(room)

@@ -113,6 +113,32 @@ async def test_one_failing_command_of_a_batch_does_not_stop_the_others(api: http
     ]
 
 
+async def test_a_batch_reads_too(api: httpx.AsyncClient) -> None:
+    """What it has published before is there."""
+    commands = [
+        {"publish": {"room": "kept:x", "data": 1}},
+        {"history": {"room": "kept:x"}},
+        {"presence": {"room": "hall:x"}},
+        {"history": {"room": "chat:x"}},
+        {"history": {"room": "kept:x", "limit": -1}},
+    ]
+    assert code(await post(api, "batch", {"commands": commands}, status=400)) == 107
+    published, kept, present, refused = (await post(api, "batch", {"commands": commands[:-1]}))["results"]
+    assert kept["history"] == published["publish"] | {"publications": [{"offset": 1, "data": 1}]}
+    assert present == {"presence": {"sessions": 0, "users": 0, "members": []}}
+    assert code(refused) == 108
+
+
+async def test_a_batch_does_not_read_without_end(api: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thousand pages of half an outbox are 128 MB."""
+    await post(api, "publish", {"room": "kept:x", "data": "x" * 600})
+    monkeypatch.setattr(calls, "BATCH_READS", 1000)
+    commands = [{"history": {"room": "kept:x"}}] * 3 + [{"publish": {"room": "kept:x", "data": 1}}]
+    results = (await post(api, "batch", {"commands": commands}))["results"]
+    assert [next(iter(result)) for result in results] == ["history", "history", "error", "publish"]
+    assert (code(results[2]), results[2]["error"]["temporary"]) == (106, False)
+
+
 async def test_what_did_not_fit_into_the_time_of_a_call_says_so(
     api: httpx.AsyncClient, app: FastAPI, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -55,3 +55,9 @@ def test_process_metrics_are_plausible() -> None:
     before = process.open_fds()
     with open("/dev/null", "rb"):
         assert process.open_fds() == before + 1
+
+
+def test_what_an_alert_waits_for_is_there_from_the_start() -> None:
+    """`increase()` does not see the value that a series begins with."""
+    for outcome in ("repaired", "insufficient"):
+        assert REGISTRY.get_sample_value("carillon_repairs_total", {"outcome": outcome}) is not None

@@ -1,8 +1,9 @@
 // A small client of the plain protocol (docs/protocol.md): reconnects with full jitter, subscribes again from where it
-// was, sends again under the same key what was not confirmed. Copy it as a start.
+// was, sends again under the same key what was not confirmed, and knows who is in a room. Copy it as a start.
 
 const BACKOFF_FIRST = 250, BACKOFF_MAX = 5000; // milliseconds
 const CONNECT_TIMEOUT = 5000;
+const RESYNC_SPREAD = 2000; // everybody in the room is told to ask again at the same moment
 const staysAway = (code) => (code >= 3500 && code < 4000) || (code >= 4500 && code < 5000);
 
 export class Carillon extends EventTarget {
@@ -12,6 +13,7 @@ export class Carillon extends EventTarget {
   #replies = new Map(); // id -> what to do with the reply
   #pending = new Map(); // idempotency key -> publication without an answer
   #positions = new Map(); // room -> the last position that was seen, where it has a history
+  #present = new Map(); // room -> the users in it, where that was asked for
   #watchdog = 0;
   #silence = 0;
 
@@ -30,8 +32,10 @@ export class Carillon extends EventTarget {
     socket.onclose = (event) => this.#closed(socket, event);
   }
 
-  subscribe(room) {
+  // With `presence`, "present" events say who is in the room: some of them by name, where they are many.
+  subscribe(room, { presence = false } = {}) {
     this.rooms.add(room);
+    if (presence) this.#present.set(room, new Set());
     this.#subscribe(room);
   }
 
@@ -66,10 +70,39 @@ export class Carillon extends EventTarget {
   }
 
   #subscribed(reply) {
-    const { room, epoch, offset, recovered } = reply;
-    if (epoch) this.#positions.set(room, { epoch, offset });
+    this.#goOnFrom(reply);
     this.#tell("subscribed", reply);
-    if (recovered === false) this.#tell("insufficient", { room });
+    if (reply.recovered === false) this.#tell("insufficient", { room: reply.room });
+    if (this.#present.has(reply.room)) this.#askWho(reply.room);
+  }
+
+  #goOnFrom({ room, epoch, offset }) {
+    if (epoch) this.#positions.set(room, { epoch, offset });
+    else this.#positions.delete(room);
+  }
+
+  #askWho(room) {
+    this.#command({ type: "presence", room }, (reply) => {
+      if (reply.type === "ok") this.#setPresent(room, reply.members.map(({ user }) => user));
+      else if (reply.temporary) this.#askWhoLater(room);
+    });
+  }
+
+  #askWhoLater(room) {
+    const socket = this.#socket;
+    setTimeout(() => socket === this.#socket && this.#askWho(room), Math.random() * RESYNC_SPREAD);
+  }
+
+  #presenceChanged({ room, joined = [], left = [], resync }) {
+    if (!this.#present.has(room)) return;
+    if (resync) return this.#askWhoLater(room);
+    const gone = new Set(left);
+    this.#setPresent(room, [...this.#present.get(room), ...joined].filter((user) => !gone.has(user)));
+  }
+
+  #setPresent(room, users) {
+    this.#present.set(room, new Set(users));
+    this.#tell("present", { room, users: [...this.#present.get(room)] });
   }
 
   // Commands before the session is open are left out: everything is said again when it opens.
@@ -95,7 +128,8 @@ export class Carillon extends EventTarget {
     } else {
       const position = this.#positions.get(message.room);
       if (position && message.type === "message" && message.offset) position.offset = message.offset;
-      if (message.type === "insufficient") this.#positions.delete(message.room);
+      if (message.type === "insufficient") this.#goOnFrom(message);
+      if (message.type === "presence") this.#presenceChanged(message);
       this.#tell(message.type, message);
     }
   }

@@ -5,7 +5,7 @@ const prefix = "demo:";
 const user = sessionStorage.user ??= ["Ada", "Alan", "Barbara", "Edsger", "Grace", "Hedy", "Ken", "Radia"][
   Math.floor(Math.random() * 8)] + "-" + Math.floor(Math.random() * 100);
 
-const logs = new Map(); // room -> { items, unread, epoch, offset }
+const logs = new Map(); // room -> { items, unread, epoch, offset, users }
 let current = prefix + "lobby";
 let node = "";
 let connects = 0;
@@ -46,8 +46,13 @@ carillon.addEventListener("message", ({ detail }) => {
   if (detail.data !== undefined) add(detail.room, { text: detail.data.text, by: detail.from?.user, offset: detail.offset });
 });
 
+carillon.addEventListener("present", ({ detail }) => {
+  room(detail.room).users = detail.users;
+  showUsers();
+});
+
 function room(name) {
-  if (!logs.has(name)) logs.set(name, { items: [], unread: 0, epoch: "", offset: 0 });
+  if (!logs.has(name)) logs.set(name, { items: [], unread: 0, epoch: "", offset: 0, users: [] });
   return logs.get(name);
 }
 
@@ -78,6 +83,10 @@ function note(text) {
 function showPosition() {
   const { epoch, offset } = room(current);
   $("position").textContent = epoch ? `${offset} in ${epoch}` : "–";
+}
+
+function showUsers() {
+  $("users").textContent = room(current).users.sort().join(", ") || "–";
 }
 
 function show() {
@@ -119,9 +128,10 @@ function show() {
 function enter(name) {
   current = name;
   room(name).unread = 0;
-  carillon.rooms.has(name) || carillon.subscribe(name);
+  carillon.rooms.has(name) || carillon.subscribe(name, { presence: true });
   show();
   showPosition();
+  showUsers();
 }
 
 $("join").onsubmit = (event) => {
