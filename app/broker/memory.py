@@ -161,7 +161,8 @@ class MemoryBroker(Broker):
             self._users.pop(user, None)
 
     async def revoke(self, entry: bytes, until: float, limit: int) -> bool:
-        if entry not in self._revoked and len(await self.revoked()) >= limit:
+        now = time.time()
+        if entry not in self._revoked and sum(ends > now for ends in self._revoked.values()) >= limit:
             return False
         self._revoked[entry] = max(until, self._revoked.get(entry, 0.0))
         return True

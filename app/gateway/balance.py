@@ -36,6 +36,8 @@ class Load(Struct, tag="load", array_like=True, frozen=True):
     #: Sent away during the last ON_THE_WAY seconds: they are somewhere, and maybe nobody has counted them yet.
     moving: int
     draining: bool
+    #: Its pod holds more than its share: no node of it takes back who is sent away.
+    above: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +55,8 @@ class Balance:
     A pod begins to send away when it holds more than its share and the tolerance, and goes on down to half of that, so
     that nobody sends back and forth. Only pods above their share do anything, so there is always one that takes."""
 
-    def __init__(self, node: str, tolerance: float) -> None:
-        self._node = node
+    def __init__(self, pod: str, tolerance: float) -> None:
+        self._pod = pod
         self._tolerance = tolerance
         self._heard: dict[str, tuple[Load, float]] = {}
         self._changed = -math.inf
@@ -68,9 +70,13 @@ class Balance:
         if known is None or known.draining != load.draining or now - heard > SILENCE:
             self._changed = now
         self._heard[load.node] = (load, now)
+        if load.above and load.pod == self._pod:
+            self._refuses_until = now + RETURN
 
     def decide(self, own: Load, now: float) -> int:
-        """Takes note of this node's own load; how many sessions it is to send away until the next call."""
+        """Takes note of this node's own load; how many sessions it is to send away until the next call.
+
+        None in the first round above its share: first the pod's other nodes have to know that they refuse."""
         self.hear(own, now)
         for node, (_, heard) in tuple(self._heard.items()):
             if now - heard > SILENCE:
@@ -79,10 +85,11 @@ class Balance:
         in_motion = now - self._changed < SETTLE or any(load.draining for load, _ in self._heard.values())
         share = None if in_motion else self._share(own)
         excess = 0 if share is None else self._excess(share)
-        self.above = excess > 0
-        if share is None or not self.above:
+        was_above, self.above = self.above, excess > 0
+        if self.above:
+            self._refuses_until = now + RETURN
+        if share is None or not (was_above and self.above):
             return 0
-        self._refuses_until = now + RETURN
         # This node's part of the pod's excess; half of it, as what is known of the others is a moment old.
         return math.floor(excess * own.sessions / share.held / 2 + 0.5)
 

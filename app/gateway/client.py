@@ -69,7 +69,7 @@ class Client:
 
     @property
     def gateway(self) -> "Gateway":
-        """This node: `await client.gateway.publish(room, data)`, `send_to_user`, `presence`, `disconnect`."""
+        """This node: `await client.gateway.publish(room, data)`, `send_to_user`, `presence`, `disconnect`, ..."""
         return self._session.gateway
 
     @property

@@ -71,7 +71,14 @@ class Gateway:
         #: Memberships in rooms with presence, by namespace.
         self.presence_sessions = self._presence.sessions
         self.hub = Hub(settings, broker, self.registry, self.counters, self._presence)
-        self._revoking = Revoking(self.revocations, broker, self.registry, self.now)
+        self._revoking = Revoking(
+            self.revocations,
+            broker,
+            self.registry,
+            clock=self.now,
+            ttl=settings.revocation_ttl,
+            tell=lambda entry, until: broker.send_control(self._control.revoked(entry, until)),
+        )
         self.rebalance = Rebalance(
             settings,
             self.registry,
@@ -381,21 +388,14 @@ class Gateway:
         (3500). `expires_at`: its `exp`; None: in `revocation_ttl` seconds.
 
         Raises CommandError 106 where too many are revoked, 100 where the broker does not answer: then call again."""
-        await self._tell_revoked(*await self.revocations.revoke_token(jti, self._end_of(expires_at)))
+        await self._revoking.revoke_token(jti, expires_at)
 
     async def revoke_user(
         self, user: str, *, issued_before: float | None = None, expires_at: float | None = None
     ) -> None:
         """The same for all tokens of a user whose `iat` is before a Unix time (None: now), or that have none.
         `expires_at`: when the last of them has run out."""
-        before = time.time() if issued_before is None else issued_before
-        await self._tell_revoked(*await self.revocations.revoke_user(user, before, self._end_of(expires_at)))
-
-    def _end_of(self, expires_at: float | None) -> float:
-        return time.time() + self.settings.revocation_ttl if expires_at is None else expires_at
-
-    async def _tell_revoked(self, entry: bytes, until: float) -> None:
-        await self.broker.send_control(self._control.revoked(entry, until))
+        await self._revoking.revoke_user(user, issued_before, expires_at)
 
     async def kill(self, node: str) -> None:
         """Ends a node with SIGKILL; only a node in development mode obeys (N7). Raises BrokerUnavailable."""
@@ -423,6 +423,6 @@ class Gateway:
 
     def restored(self, rooms: Collection[str]) -> None:
         self.counters.broker_reconnects += 1
-        self._revoking.lost()  # in a cluster it may be the first that we hear of a loss
+        self._revoking.restored()
         self.hub.restored(rooms)
         self._presence.restored()

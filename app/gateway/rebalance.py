@@ -6,6 +6,8 @@ import random
 from collections import deque
 from collections.abc import Callable
 
+from msgspec import structs
+
 from app import codes
 from app.gateway.balance import INTERVAL, ON_THE_WAY, USUAL_TOLERANCE, Balance, Load
 from app.gateway.rates import Rate
@@ -42,7 +44,7 @@ class Rebalance:
         #: Whether there is anything to do at all.
         self.wanted = bool(settings.connection_max_age or settings.rebalance_tolerance)
         self._sheds = settings.rebalance_tolerance > 0
-        self._balance = Balance(node, settings.rebalance_tolerance or USUAL_TOLERANCE)
+        self._balance = Balance(pod, settings.rebalance_tolerance or USUAL_TOLERANCE)
         self._rate = Rate(settings.rebalance_rate, math.ceil(settings.rebalance_rate * TICK))
         self._rate_state = 0.0
         #: Sessions that are too old, in the order in which that was seen.
@@ -92,7 +94,7 @@ class Rebalance:
         excess = self._balance.decide(own, now)
         self._excess = excess if self._sheds else 0
         metrics.ABOVE_SHARE.set(self._balance.above)
-        self._tell(own)
+        self._tell(structs.replace(own, above=self._balance.above))
 
     def _send_away(self, now: float) -> None:
         count = 0

@@ -1,6 +1,7 @@
 """The gateway and the clients that authors of hooks test with."""
 
 import asyncio
+import time
 
 import pytest
 
@@ -71,6 +72,18 @@ async def test_an_error_reply_is_an_exception_that_can_be_read() -> None:
         with pytest.raises(CommandFailed, match="publish: error 103, permission denied") as failed:
             await ann.publish("lobby", 1)
         assert (failed.value.code, failed.value.temporary) == (103, False)
+
+
+async def test_what_the_server_does_to_a_user_arrives() -> None:
+    async with TestGateway() as node:
+        ann = await node.connect("ann")
+        await ann.subscribe("chat:x")
+        await node.gateway.unsubscribe("ann", "chat:x")
+        assert (await ann.event("unsubscribed"))["room"] == "chat:x"
+        await node.gateway.revoke_user("ann", issued_before=time.time() + 1)
+        assert (await ann.closed()).code == 3500
+        with pytest.raises(ConnectionClosed, match="the token was revoked"):
+            await node.connect("ann")
 
 
 async def test_the_servers_close_is_told_with_its_reason() -> None:

@@ -17,11 +17,11 @@ class View:
     def __init__(self, *others: Load, tolerance: float = 0.1) -> None:
         self.now = 100.0
         self.others = others
-        self.balance = Balance("own", tolerance)
+        self.balance = Balance("own-pod", tolerance)
 
     def at_rest(self, sessions: int, **options: object) -> int:
         """What it decides when nobody has come or gone for long enough."""
-        end = self.now + SETTLE + INTERVAL
+        end = self.now + SETTLE + 2 * INTERVAL
         while self.now < end:
             excess = self.decide(sessions, **options)
         return excess
@@ -30,7 +30,7 @@ class View:
         self.now += INTERVAL
         for other in self.others:
             self.balance.hear(other, self.now)
-        return self.balance.decide(load("own", sessions, **options), self.now)  # type: ignore[arg-type]
+        return self.balance.decide(load("own", sessions, **{"pod": "own-pod"} | options), self.now)  # type: ignore[arg-type]
 
 
 def test_who_holds_its_share_keeps_all() -> None:
@@ -82,7 +82,7 @@ class TestInMotion:
         waited = 0
         while not view.decide(100):
             waited += 1
-        assert waited == SETTLE / INTERVAL
+        assert waited == SETTLE / INTERVAL + 1
 
     def test_nobody_moves_while_one_drains(self) -> None:
         view = View(load("b", 0), load("c", 100, draining=True))
@@ -111,6 +111,21 @@ class TestRefusing:
         assert view.balance.refuses(view.now + RETURN - 0.1)
         assert not view.balance.refuses(view.now + RETURN)
 
+    def test_it_refuses_before_it_sends_the_first_one_away(self) -> None:
+        """Who is sent away by one node of the pod comes back to any of them."""
+        view = View(load("b", 0))
+        while not view.balance.refuses(view.now):
+            assert view.decide(200) == 0
+        assert view.balance.above
+        assert view.decide(200) > 0
+
+    def test_the_nodes_of_a_pod_refuse_when_one_of_them_says_so(self) -> None:
+        view = View(load("b", 0))
+        view.balance.hear(Load("b", "b", 200, 0, False, above=True), view.now)
+        assert not view.balance.refuses(view.now)
+        view.balance.hear(Load("own-2", "own-pod", 200, 0, False, above=True), view.now)
+        assert view.balance.refuses(view.now)
+
     def test_never_do_all_refuse(self) -> None:
         """N4: whoever is sent on is taken somewhere."""
         fleet = Fleet([1000, 900, 10, 0])
@@ -125,7 +140,7 @@ class Fleet:
 
     def __init__(self, sessions: Sequence[int], *, workers: int = 1, rate: int = 20) -> None:
         names = [(f"{pod}-{worker}", str(pod)) for pod in range(len(sessions)) for worker in range(workers)]
-        self.nodes = [Balance(node, 0.1) for node, _ in names]
+        self.nodes = [Balance(pod, 0.1) for _, pod in names]
         self.names = names
         self.held = [count // workers for count in sessions for _ in range(workers)]
         self.rate = rate
@@ -165,11 +180,12 @@ class Fleet:
         return [sum(self.held[at : at + workers]) for at in range(0, len(self.held), workers)]
 
 
+@pytest.mark.parametrize("rate", [20, 1000])
 @pytest.mark.parametrize("workers", [1, 4])
 @pytest.mark.parametrize("sessions", [[200, 0], [1000, 0], [1000, 1000, 0], [500, 400, 300, 200, 100, 0]])
-def test_a_fleet_evens_out_and_comes_to_rest(sessions: list[int], workers: int) -> None:
+def test_a_fleet_evens_out_and_comes_to_rest(sessions: list[int], workers: int, rate: int) -> None:
     """With views that are late, in the fewest moves: nobody goes to and fro."""
-    fleet = Fleet(sessions, workers=workers)
+    fleet = Fleet(sessions, workers=workers, rate=rate)
     for _ in range(150):
         fleet.round()
     average = sum(sessions) / len(sessions)

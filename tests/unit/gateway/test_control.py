@@ -8,6 +8,7 @@ import pytest
 
 from app.auth.permissions import Claims, Rights
 from app.auth.tokens import sign
+from app.broker.base import BrokerUnavailable
 from app.codes import CommandError
 from app.gateway.client import Client
 from tests.support.in_process import Node, Peer
@@ -170,6 +171,7 @@ class TestRevoke:
             assert await ended(ann) == 3500
             before.send({"type": "auth", "id": 1, "token": token})
             assert await ended(before) == 3500
+            assert not [*ann.of_type("ok"), *before.of_type("ok")], "not let in first and ended by the next look"
             bob = node.open()
             assert (await bob.ask("auth", token=sign(node.settings, "bob", "*")))["type"] == "ok"
 
@@ -193,6 +195,7 @@ class TestRevoke:
             await until(lambda: len(node.gateway.revocations), "it is known")
             go_on.set()
             assert await ended(ann) == 3500
+            assert not ann.of_type("ok")
             ann.lose()
             await until(lambda: calls == ["ann"], "the hook hears of its end (H3)")
 
@@ -216,3 +219,42 @@ class TestRevoke:
             claims = await node.gateway.tickets.redeem(ticket)
             assert claims is not None
             assert node.gateway.revocations.refuse(claims)
+
+    async def test_a_loss_while_the_list_is_read_makes_it_read_again(self) -> None:
+        async with Node() as node:
+            reads, go_on = 0, asyncio.Event()
+            real = node.broker.revoked
+
+            async def revoked() -> dict[bytes, float]:
+                nonlocal reads
+                reads += 1
+                found = await real()
+                await go_on.wait()
+                return found
+
+            node.broker.revoked = revoked  # type: ignore[method-assign]
+            node.gateway.lost()
+            await until(lambda: reads == 1, "it reads")
+            node.gateway.lost()
+            await node.gateway.revocations.revoke_token("t1", 10.0**11)
+            go_on.set()
+            await until(lambda: node.gateway.unready() is None, "it has read the list")
+            assert reads == 2
+            assert node.gateway.revocations.refuse(Claims("ann", jti="t1"))
+
+    async def test_a_list_that_cannot_be_read_is_tried_again_later(self) -> None:
+        async with Node() as node:
+            real, tries = node.broker.revoked, 0
+
+            async def revoked() -> dict[bytes, float]:
+                nonlocal tries
+                tries += 1
+                if tries == 1:
+                    raise BrokerUnavailable("away")
+                return await real()
+
+            node.broker.revoked = revoked  # type: ignore[method-assign]
+            node.gateway.lost()
+            await until(lambda: tries == 1, "it has failed")
+            assert node.gateway.unready() == "broker_unreachable"
+            await until(lambda: node.gateway.unready() is None, "it has read the list")
