@@ -201,10 +201,6 @@ class MemoryBroker(Broker):
         return 0.0
 
     @property
-    def deaf_for(self) -> float:
-        return 0.0
-
-    @property
     def connected(self) -> bool:
         return self._loop is not None
 

@@ -14,7 +14,7 @@ from app.gateway.outbox import Entry
 from app.gateway.presence import Presence
 from app.gateway.registry import Registry
 from app.gateway.repair import Repairs
-from app.gateway.replay import Replay, SharedReads
+from app.gateway.replay import Replay, SharedReads, joined, portions
 from app.gateway.room import JOINING_LIMIT, Room
 from app.gateway.shortfall import Shortfalls
 from app.settings import Namespace, Settings, SlowConsumer
@@ -187,8 +187,12 @@ class Hub:
         session.rooms[room.name] = room
         if room.options.presence and session.claims is not None:
             self._presence.joined(room.name, room.options, session.id, session.claims.user)
-        for delivery in past:
-            self._deliver_one(room, session, delivery)
+        for some in portions(past):
+            if session.raw_write is not None:
+                session.raw_write(joined(some, session.format, compressed=session.connection.compressed))
+            else:
+                for delivery in some:
+                    self._deliver_one(room, session, delivery)
         if room.top is not None and room.top.offset < top.offset:
             room.start_late(session, top.offset)
         other_history = any(d.position.offset and d.position.epoch != top.epoch for d in missed)

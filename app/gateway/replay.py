@@ -1,12 +1,16 @@
 """What a room's history held at one moment, for those who come back to it (R1, R3)."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Self
 
 from app.broker.base import Page, Position
 from app.gateway.delivery import Delivery
+from app.wire.plain import Format
 from app.wire.publication import UnknownVersion, unpack
+
+#: What of a replay is one write, in bytes of data; the next one is for the outbox if the client does not read (O1).
+PORTION = 16_384
 
 
 class Replay:
@@ -55,6 +59,24 @@ class Replay:
         if missed is None or self.cut or sum(len(delivery.publication.data) for delivery in missed) > max_bytes:
             return None
         return missed
+
+
+def portions(deliveries: Sequence[Delivery]) -> Iterator[Sequence[Delivery]]:
+    """In order, each with at least one, and PORTION at most where there are more."""
+    start = size = 0
+    for index, delivery in enumerate(deliveries):
+        size += len(delivery.publication.data)
+        if size > PORTION and index > start:
+            yield deliveries[start:index]
+            start, size = index, len(delivery.publication.data)
+    if deliveries:
+        yield deliveries[start:]
+
+
+def joined(deliveries: Sequence[Delivery], format: Format, *, compressed: bool) -> bytes:
+    """What a socket is given for all of them."""
+    frames = [delivery.frame(format) for delivery in deliveries]
+    return b"".join(frame.deflated if compressed else frame.wire for frame in frames)
 
 
 #: Reads publications after this offset; None: only the room's newest position.

@@ -5,6 +5,9 @@ from typing import Any
 
 import pytest
 
+from app.gateway.delivery import Delivery
+from app.wire.messages import Message
+from app.wire.plain import Format
 from tests.support.in_process import Node, Peer
 from tests.support.waiting import until
 
@@ -86,7 +89,7 @@ async def test_too_much_to_replay_is_not_recovered() -> None:
         assert heard(bob) == [16, 17, 18, 19, 20]
 
 
-async def test_many_who_come_back_at_once_share_the_reads_and_the_frames() -> None:
+async def test_many_who_come_back_at_once_share_the_reads_and_the_frames(monkeypatch: pytest.MonkeyPatch) -> None:
     async with Node(namespaces={"chat": HISTORY}) as node:
         epoch = await epoch_of(node)
         await publish(node, *range(1, 21))
@@ -101,6 +104,15 @@ async def test_many_who_come_back_at_once_share_the_reads_and_the_frames() -> No
             return page
 
         node.broker.read = read  # type: ignore[method-assign]
+        framed = 0
+        message = Delivery._message
+
+        def counted(self: Delivery, format: Format, skipped: int) -> Message:
+            nonlocal framed
+            framed += 1
+            return message(self, format, skipped)
+
+        monkeypatch.setattr(Delivery, "_message", counted)
         peers = [await node.connect(f"u{number}") for number in range(50)]
         for number, peer in enumerate(peers):
             peer.send(
@@ -110,8 +122,30 @@ async def test_many_who_come_back_at_once_share_the_reads_and_the_frames() -> No
         for number, peer in enumerate(peers):
             assert heard(peer) == list(range(number % 20 + 1, 21))
         assert reads <= 3
-        last = {id(peer.connection.sent[-1]) for peer in peers}
-        assert len(last) <= reads
+        assert framed <= 20 * (1 + reads), "once for who was there all the time, once for each read"
+
+
+@pytest.mark.parametrize("fast", [True, False])
+async def test_what_was_missed_goes_in_few_writes_and_waits_for_a_client_that_does_not_read(fast: bool) -> None:
+    """O1: what a transport holds cannot be bounded any more."""
+    async with Node(namespaces={"chat": HISTORY}) as node:
+        epoch = await epoch_of(node)
+        for number in range(1, 51):
+            await node.gateway.publish("chat:x", f"{number}" + 1000 * "y")
+        ann = await node.connect("ann", fast=fast)
+        before = len(ann.connection.sent)
+        await come_back(ann, epoch, 0)
+        writes = len(ann.connection.sent) - before
+        assert writes == (1 + 4 if fast else 1 + 50), "the reply, and 16 KiB at a time"
+        assert heard(ann) == list(range(1, 51))
+
+        bob = await node.connect("bob", fast=fast)
+        bob.stop_reading(after=3)
+        bob.send({"type": "subscribe", "room": "chat:x", "id": 1, "since": {"epoch": epoch, "offset": 0}})
+        await until(lambda: bob.session.outbox, "the rest waits")
+        assert 0 < len(heard(bob)) < 50
+        bob.read_again()
+        assert heard(bob) == list(range(1, 51))
 
 
 async def test_what_is_published_while_coming_back_comes_once() -> None:
