@@ -297,6 +297,12 @@ class Settings(BaseSettings):
     broker_backoff_max: float = option(
         2, "Longest wait between two attempts to reach the broker (jitter included).", unit="seconds", gt=0
     )
+    position_check: float = option(
+        30,
+        "How often a node compares its position in each room with the broker's, to find a lost last publication (R2).",
+        unit="seconds",
+        zero="never: a quiet room learns of it with its next publication",
+    )
     unsubscribe_delay: float = option(
         5, "How long a node stays subscribed to a room after its last member left (R1).", unit="seconds"
     )

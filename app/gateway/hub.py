@@ -10,6 +10,7 @@ from app import native
 from app.broker.base import NO_POSITION, Broker, History, Position
 from app.gateway.delivery import Delivery
 from app.gateway.outbox import Entry
+from app.gateway.position_check import PositionCheck
 from app.gateway.presence import Presence
 from app.gateway.registry import Registry
 from app.gateway.repair import Repairs
@@ -49,6 +50,7 @@ class Hub:
         self.rooms: dict[str, Room] = {}
         self._leaving: dict[str, asyncio.Task[None]] = {}
         self._repairs = Repairs(self._read, self._deliver, self._insufficient, counters)
+        self.position_check = PositionCheck(self.rooms, self._read, self._repairs.begin, settings.position_check)
         #: The send loop in C; None: it was not built, or is not wanted.
         self._send = native.load() if settings.native_send else None
 

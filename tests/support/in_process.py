@@ -121,7 +121,12 @@ class Node:
     """`async with Node(namespaces={...}) as node: ann = await node.connect("ann")`"""
 
     def __init__(self, hooks: object = None, **settings: Any) -> None:
-        defaults: dict[str, Any] = {"internal_port": 0, "ping_interval": 0, "unsubscribe_delay": 0}
+        defaults: dict[str, Any] = {
+            "internal_port": 0,
+            "ping_interval": 0,
+            "unsubscribe_delay": 0,
+            "position_check": 0,
+        }
         self.settings = load(**(defaults | settings))
         self.broker = create_broker(self.settings, "node-1")
         self.gateway = Gateway(self.settings, self.broker, HookCalls(hooks, self.settings.hook_timeout), "node-1")
