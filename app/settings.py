@@ -292,6 +292,13 @@ class Settings(BaseSettings):
     broker_trust_restart: bool = option(
         False, "A single primary with AOF: a changed replication id is no rollback, the epoch goes on (P3)."
     )
+    broker_wait_replicas: int = option(
+        0,
+        "How many replicas must have a publication in a room with history, or with a key, before `publish` answers. If "
+        "they do not within a third of `broker_deaf_after`: error 100; it is published, a failover may lose it (P3).",
+        unit="replicas",
+        zero="the primary is enough",
+    )
     broker_timeout: float = option(
         5, "How long one call to the broker may take, retries included; then error 100.", unit="seconds", gt=0
     )
@@ -311,6 +318,12 @@ class Settings(BaseSettings):
     )
     broker_backoff_max: float = option(
         2, "Longest wait between two attempts to reach the broker (jitter included).", unit="seconds", gt=0
+    )
+    position_check: float = option(
+        30,
+        "How often a node compares its position in each room with the broker's, to find a lost last publication (R2).",
+        unit="seconds",
+        zero="never: a quiet room learns of it with its next publication",
     )
     unsubscribe_delay: float = option(
         5, "How long a node stays subscribed to a room after its last member left (R1).", unit="seconds"

@@ -25,15 +25,18 @@ Failure = ReplyError | ConnectionLost
 
 
 class Commands:
-    """The node's commands, each bounded by `timeout` seconds, repetitions included."""
+    """The node's commands, each bounded by `timeout` seconds, repetitions included.
 
-    def __init__(self, shards: Shards, stats: Stats, timeout: float) -> None:
+    `patience`: seconds that replicas have to acknowledge; the connection's next commands wait as long."""
+
+    def __init__(self, shards: Shards, stats: Stats, timeout: float, patience: float) -> None:
         self._shards = shards
         self._stats = stats
         self._timeout = timeout
+        self._patience = patience
 
-    async def run(self, key: bytes, *command: Argument, again: bool) -> Reply:
-        """The reply. Raises BrokerUnavailable.
+    async def run(self, key: bytes, *command: Argument, again: bool, copies: int = 0) -> Reply:
+        """The reply, when so many replicas have what the command wrote. Raises BrokerUnavailable.
 
         A refusal that may pass is always followed by another attempt; a command that was sent and not answered only
         with `again`: say so where a second time changes nothing (P4)."""
@@ -41,14 +44,17 @@ class Commands:
         shard = self._shards.of(key)
         connection = shard.commands.connection if shard is not None else None
         if connection is None:
-            return await self._insist(key, command, again, None, deadline)
+            return await self._insist(key, command, again, copies, None, deadline)
         try:
-            return await connection.call(*command)
+            reply = await connection.call(*command)
+            if copies:
+                await self._copied(connection, copies)
+            return reply
         except (ReplyError, ConnectionLost) as failure:
-            return await self._insist(key, command, again, failure, deadline)
+            return await self._insist(key, command, again, copies, failure, deadline)
 
     async def _insist(
-        self, key: bytes, command: Command, again: bool, failure: Failure | None, deadline: float
+        self, key: bytes, command: Command, again: bool, copies: int, failure: Failure | None, deadline: float
     ) -> Reply:
         """Attempts until there is a reply, a final refusal, or no time left."""
         unknown = in_flight = False
@@ -65,12 +71,25 @@ class Commands:
                     try:
                         connection = await self._connection(key, failure)
                         in_flight = True
-                        return await connection.call(*command)
+                        reply = await connection.call(*command)
+                        if copies:
+                            await self._copied(connection, copies)
+                        return reply
                     except (ReplyError, ConnectionLost) as error:
                         failure = error
                     in_flight = False
         except TimeoutError:
             raise BrokerUnavailable(_why(failure, unknown or in_flight)) from None
+
+    async def _copied(self, connection: Connection, wanted: int) -> None:
+        """Raises BrokerUnavailable where not so many replicas have in time what the connection wrote last."""
+        try:
+            number = await connection.replicas(wanted, self._patience)
+        except ReplyError as error:  # it is a replica itself by now; what it has done for us may be nowhere else
+            log.error("broker.refused", reason=str(error))
+            raise ConnectionLost from None
+        if number < wanted:
+            raise BrokerUnavailable(f"outcome unknown: {number} of {wanted} replicas have it")
 
     async def _learn_from(self, failure: Failure, key: bytes, command: Command, attempt: int) -> Command:
         """Does what makes the next attempt likelier to succeed, and waits; answers the command to send then."""

@@ -48,6 +48,8 @@ class Connection(asyncio.Protocol):
         self._reader = Reader(replyError=ReplyError, notEnoughData=_INCOMPLETE)
         self._transport: asyncio.Transport | None = None
         self._out: list[bytes] = []
+        #: A WAIT that has not left yet.
+        self._wait: asyncio.Future[Reply] | None = None
         self._owed: deque[asyncio.Future[Reply]] = deque()
         self._answered = 0
         # How many calls there had been at the last ticks of the watch, the oldest first.
@@ -72,6 +74,17 @@ class Connection(asyncio.Protocol):
         """Sends a command whose outcome does not matter."""
         self.call(*command).add_done_callback(lambda future: future.cancelled() or future.exception())
 
+    async def replicas(self, wanted: int, timeout: float) -> int:
+        """How many replicas have all that this connection has got replies for, after `timeout` seconds at most.
+
+               What is sent after it waits too, so all who ask in one tick of the loop share one WAIT.
+        Raises ReplyError or
+               ConnectionLost."""
+        if self._wait is None:
+            self._wait = self.call("WAIT", wanted, max(1, int(timeout * 1000)))
+        number: int = await asyncio.shield(self._wait)
+        return number
+
     def abort(self) -> None:
         """Ends the connection at once."""
         if self._transport is not None:
@@ -86,6 +99,7 @@ class Connection(asyncio.Protocol):
         if self._transport is not None and not self._transport.is_closing():
             self._transport.write(b"".join(self._out))
         self._out.clear()
+        self._wait = None
 
     def _received(self, reply: Reply) -> None:
         if not self._owed:  # a reply that nobody asked for, such as a refusal before the first command

@@ -46,6 +46,9 @@ OWN_KEY_LIVES = 2.0
 # Revocations in one reply: 5,000 take the server about a millisecond.
 REVOCATIONS_PAGE = 5000
 
+# Replicas have this part of `broker_deaf_after` to acknowledge a publication.
+REPLICAS_SHARE = 3
+
 # What stands in the place of epoch and offset where a message says who came and left.
 NEWS = b":presence:"
 
@@ -86,7 +89,10 @@ class RedisBroker(Broker):
         )
         self._control = maker.control
         self._shards: Shards = Cluster(maker) if self._url.kind is Kind.CLUSTER else OneShard(maker)
-        self._commands = Commands(self._shards, self.stats, self._settings.broker_timeout)
+        settings = self._settings
+        # A canary behind it must come back in time.
+        patience = settings.broker_deaf_after / REPLICAS_SHARE
+        self._commands = Commands(self._shards, self.stats, settings.broker_timeout, patience)
         self._shards.start()
         self._echo = asyncio.get_running_loop().create_task(self._listen_to_itself(), name="broker echo")
 
@@ -250,6 +256,7 @@ class RedisBroker(Broker):
             int(settings.broker_trust_restart),
             seen.epoch,
             seen.offset,
+            copies=settings.broker_wait_replicas,
         )
         if result is None:
             raise CommandError(BAD_REQUEST, "idempotency key was used with other data")
@@ -380,8 +387,9 @@ class RedisBroker(Broker):
         ]
         return Present(sessions, users, members)
 
-    async def _run(self, script: Script, keys: tuple[bytes, ...], *args: Argument) -> Reply:
-        return await self._commands.run(keys[0], "EVALSHA", script.sha, len(keys), *keys, *args, again=True)
+    async def _run(self, script: Script, keys: tuple[bytes, ...], *args: Argument, copies: int = 0) -> Reply:
+        command = ("EVALSHA", script.sha, len(keys), *keys, *args)
+        return await self._commands.run(keys[0], *command, again=True, copies=copies)
 
     def _channel(self, room: str) -> bytes:
         """The room's channel; its keys begin with the same, so that all of a room is on one shard."""

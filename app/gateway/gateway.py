@@ -127,6 +127,8 @@ class Gateway:
             self.spawn(self._refresh_users())
         if any(options.presence for options in self.settings.namespaces.values()):
             self.spawn(self._presence.run())
+        if self.settings.position_check and any(o.history_size for o in self.settings.namespaces.values()):
+            self.spawn(self.hub.position_check.run())
 
     async def stop(self) -> None:
         """Ends everything that `start` began. What is left of sessions has LAST_WORDS for its `on_disconnect` (H3)."""

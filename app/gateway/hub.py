@@ -11,6 +11,7 @@ from app.broker.base import NO_POSITION, Broker, BrokerUnavailable, History, Pos
 from app.gateway.delivery import Delivery
 from app.gateway.naming import namespace_of
 from app.gateway.outbox import Entry
+from app.gateway.position_check import PositionCheck
 from app.gateway.presence import Presence
 from app.gateway.registry import Registry
 from app.gateway.repair import Repairs
@@ -52,6 +53,7 @@ class Hub:
         self._leaving: dict[str, asyncio.Task[None]] = {}
         self._repairs = Repairs(self._read, self._deliver, self._begin_anew, counters)
         self._shortfalls = Shortfalls(settings.insufficient_spread, self._tell_insufficient)
+        self.position_check = PositionCheck(self.rooms, self._read, self._repairs.begin, settings.position_check)
         #: The send loop in C; None: it was not built, or is not wanted.
         self._send = native.load() if settings.native_send else None
 

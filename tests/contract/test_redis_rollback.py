@@ -212,6 +212,26 @@ class TestUnderTheSameReplicationId:
             reply = await self.come_back(bob, new.epoch, 0)
             assert (reply["recovered"], bob.data("chat:x")) == (True, ["new"])
 
+    async def test_the_position_check_finds_what_a_quiet_member_would_not(
+        self, own: Server, settings: Settings
+    ) -> None:
+        """R2: another node publishes at an offset that this one takes for a repetition."""
+        options = {"namespaces": {"chat": {"history_size": 100}}, "key_prefix": settings.key_prefix}
+        async with AsyncExitStack() as stack:
+            node = await stack.enter_async_context(Node(redis_url=own.url, position_check=0.1, **options))
+            other = await stack.enter_async_context(Node(redis_url=own.url, **options))
+            ann = await node.connect("ann", "chat:x")
+            await node.gateway.publish("chat:x", 1)
+            own.do("SAVE")
+            for number in (2, 3):
+                await node.gateway.publish("chat:x", number)
+            await until(lambda: ann.data("chat:x") == [1, 2, 3], "heard")
+            own.do("DEBUG", "RELOAD", "NOSAVE")
+            await other.gateway.publish("chat:x", "not heard")
+            await until(lambda: ann.of_type("insufficient"), "told")
+            await other.gateway.publish("chat:x", "heard")
+            await until(lambda: ann.data("chat:x")[3:] == ["heard"], "it goes on")
+
     @staticmethod
     async def come_back(peer: Peer, epoch: str, offset: int) -> dict[str, object]:
         return await peer.ask("subscribe", room="chat:x", since={"epoch": epoch, "offset": offset})

@@ -131,6 +131,7 @@ class Node:
             "ping_interval": 0,
             "unsubscribe_delay": 0,
             "insufficient_spread": 0,
+            "position_check": 0,
         }
         self.settings = load(**(defaults | settings))
         self.broker = create_broker(self.settings, "node-1")

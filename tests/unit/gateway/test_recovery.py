@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from app.broker.base import BrokerUnavailable
 from app.gateway.delivery import Delivery
 from app.wire.messages import Message
 from app.wire.plain import Format
@@ -57,17 +58,53 @@ async def test_nothing_new_is_recovered_too() -> None:
         assert not heard(ann)
 
 
-@pytest.mark.parametrize(("epoch", "offset"), [("another", 1), (None, 99), (None, 0)])
+@pytest.mark.parametrize(("epoch", "offset"), [("another", 1), ("", 0), (None, 99), (None, 2**53), (None, 0)])
 async def test_what_cannot_be_had_is_told(epoch: str | None, offset: int) -> None:
-    """Another epoch; the future; what is not kept any more."""
+    """Another epoch, or none; the future; what is not kept any more."""
     async with Node(namespaces={"chat": {"history_size": 2}}) as node:
         own = await epoch_of(node)
         await publish(node, 1, 2, 3, 4)
         ann = await node.connect("ann")
-        reply = await come_back(ann, epoch or own, offset)
+        reply = await come_back(ann, own if epoch is None else epoch, offset)
         assert (reply["recovered"], reply["offset"], reply["epoch"]) == (False, 4, own)
         await publish(node, 5)
         await until(lambda: heard(ann) == [5], "it goes on from there")
+
+
+async def test_the_future_of_a_room_where_nothing_was_published_is_told() -> None:
+    async with Node(namespaces={"chat": HISTORY}) as node:
+        epoch = await epoch_of(node)
+        ann = await node.connect("ann")
+        reply = await come_back(ann, epoch, 1)
+        assert (reply["recovered"], reply["offset"], reply["epoch"]) == (False, 0, epoch)
+        await publish(node, 1)
+        await until(lambda: heard(ann) == [1], "it goes on from there")
+
+
+@pytest.mark.parametrize("offset", [-1, 2**53 + 1])
+async def test_an_offset_that_none_can_be_is_a_bad_request(offset: int) -> None:
+    async with Node(namespaces={"chat": HISTORY}) as node:
+        epoch = await epoch_of(node)
+        ann = await node.connect("ann")
+        assert (await come_back(ann, epoch, offset))["code"] == 107
+
+
+async def test_a_broker_that_is_away_is_error_100_and_the_next_try_works() -> None:
+    async with Node(namespaces={"chat": HISTORY}) as node:
+        epoch = await epoch_of(node)
+        await publish(node, 1)
+        ann = await node.connect("ann")
+        real = node.broker.read
+
+        async def read(*_: Any, **__: Any) -> Any:
+            raise BrokerUnavailable("the broker refused (WRONGTYPE)")
+
+        node.broker.read = read  # type: ignore[method-assign]
+        reply = await come_back(ann, epoch, 0)
+        assert (reply["code"], reply["temporary"], reply["reason"]) == (100, True, "the broker refused (WRONGTYPE)")
+        assert (await ann.ask("history", room="chat:x"))["code"] == 100
+        node.broker.read = real  # type: ignore[method-assign]
+        assert (await come_back(ann, epoch, 0))["recovered"] is True
 
 
 async def test_a_room_without_history_says_so() -> None:

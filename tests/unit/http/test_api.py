@@ -210,6 +210,8 @@ async def test_a_history_that_cannot_be_read_says_why(api: httpx.AsyncClient) ->
     assert await since(-1, 400) == 107
     assert await since(2**53 + 1, 400) == 107
     assert code(await post(api, "history", {"room": "chat:x"}, status=404)) == 108
+    no_history = {"room": "chat:x", "since": {"epoch": "e", "offset": 1}}
+    assert code(await post(api, "history", no_history, status=404)) == 108
     assert code(await post(api, "history", {"room": "nobody:x"}, status=404)) == 102
     assert code(await post(api, "history", {"room": "kept:x", "limit": -1}, status=400)) == 107
 
