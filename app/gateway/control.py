@@ -1,5 +1,6 @@
 """What one node asks of all: messages on the control channel (P6: versioned like everything between nodes)."""
 
+import asyncio
 import os
 import signal
 from collections.abc import Callable
@@ -37,6 +38,10 @@ class _Kill(Struct, tag="kill", array_like=True):
     node: str
 
 
+class _TooSlow(Struct, tag="slow", array_like=True):
+    client: str
+
+
 class _AskRooms(Struct, tag="rooms?", array_like=True):
     question: str
 
@@ -49,7 +54,7 @@ class RoomCounts(Struct, tag="rooms", array_like=True):
 
 
 _encoder = msgspec.json.Encoder()
-_decoder = msgspec.json.Decoder(_ToUser | _Disconnect | _Kill | _AskRooms | RoomCounts)
+_decoder = msgspec.json.Decoder(_ToUser | _Disconnect | _Kill | _TooSlow | _AskRooms | RoomCounts)
 
 
 #: Rooms in one node's answer; the largest.
@@ -72,6 +77,7 @@ class Control:
             _ToUser: self._to_user,
             _Disconnect: self._disconnect,
             _Kill: self._kill if dev else self._ignore,
+            _TooSlow: self._too_slow,
             _AskRooms: self._tell_rooms,
             RoomCounts: lambda answer: self.on_room_counts(answer),
         }
@@ -84,6 +90,10 @@ class Control:
 
     def kill(self, node: str) -> bytes:
         return VERSION + _encoder.encode(_Kill(node))
+
+    def too_slow(self, client: str) -> bytes:
+        """All nodes have to know it, as the client may come back to any of them (R3)."""
+        return VERSION + _encoder.encode(_TooSlow(client))
 
     def ask_rooms(self, question: str) -> bytes:
         return VERSION + _encoder.encode(_AskRooms(question))
@@ -117,6 +127,9 @@ class Control:
 
     def _ignore(self, action: _Kill) -> None:
         log.warning("control.refused", action="kill")
+
+    def _too_slow(self, action: _TooSlow) -> None:
+        self._hub.laggards.closed(action.client, asyncio.get_running_loop().time())
 
     def _tell_rooms(self, action: _AskRooms) -> None:
         counts = sorted(((len(room.members), name) for name, room in self._hub.rooms.items()), reverse=True)

@@ -22,6 +22,7 @@ from app.gateway.control import Control
 from app.gateway.drain import drain
 from app.gateway.hook_calls import HookCalls
 from app.gateway.hub import Hub
+from app.gateway.laggards import client_key
 from app.gateway.naming import options_of
 from app.gateway.presence import Presence
 from app.gateway.rates import Rate
@@ -278,6 +279,11 @@ class Gateway:
     async def rooms(self) -> tuple[dict[str, int], int]:
         """Members by room in the whole cluster, and how many nodes have answered. Raises BrokerUnavailable."""
         return await self._census.rooms()
+
+    def too_slow(self, session: "Session") -> None:
+        """A session is about to be closed as it does not read. Where it could come back for a replay, all are told."""
+        if session.claims is not None and any(room.options.history_size for room in session.rooms.values()):
+            self._tell_all(self._control.too_slow(client_key(session.claims.user, session.address)))
 
     def _tell_all(self, message: bytes) -> None:
         async def tell() -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from app import native
 from app.broker.base import NO_POSITION, Broker, BrokerUnavailable, History, Position
 from app.gateway.delivery import Delivery
+from app.gateway.laggards import Laggards, client_key
 from app.gateway.outbox import Entry
 from app.gateway.presence import Presence
 from app.gateway.registry import Registry
@@ -47,6 +48,7 @@ class Hub:
         self._registry = registry
         self._counters = counters
         self.rooms: dict[str, Room] = {}
+        self.laggards = Laggards()
         self._leaving: dict[str, asyncio.Task[None]] = {}
         self._repairs = Repairs(self._read, self._deliver, self._insufficient, counters)
         #: The send loop in C; None: it was not built, or is not wanted.
@@ -99,13 +101,20 @@ class Hub:
         self.flush(room)
         past = None
         if since is not None and replay is not None:
-            past = replay.all_after(since, self._settings.outbox_bytes // 2)
+            past = replay.all_after(since, self._replayed_to(session))
             self._counters.recoveries["recovered" if past is not None else "not recovered"] += 1
         top = NO_POSITION if replay is None else replay.top
         # What a client has is what it can come back with: the replay is not with it yet.
         reply(since if past is not None and since is not None else top, None if since is None else past is not None)
         if not session.ended:  # by the reply: its outbox was full
             self._add(room, session, top, past or (), missed)
+
+    def _replayed_to(self, session: "Session") -> int:
+        """The most that is replayed to a client, in bytes (R3)."""
+        assert session.claims is not None
+        client = client_key(session.claims.user, session.address)
+        given_up = self.laggards.given_up(client, asyncio.get_running_loop().time())
+        return 0 if given_up else self._settings.outbox_bytes // 2
 
     async def _subscribed(self, name: str, options: Namespace) -> Room:
         """The room, when the broker has confirmed its subscription. Its `waiting` is one higher (R1)."""

@@ -241,10 +241,11 @@ class SimulatedBroker(Broker):
     def connected(self) -> bool:
         return self.is_connected
 
-    # -- what no test asks of it
-
     async def send_control(self, message: bytes) -> None:
-        raise NotImplementedError
+        for node in self._redis.nodes:
+            node.sink.control(message)
+
+    # -- what no test asks of it
 
     async def put(self, key: str, value: bytes, ttl: float) -> None:
         raise NotImplementedError

@@ -78,6 +78,8 @@ class Member:
         self.epoch = ""
         self.sure = False
         self.last = -1
+        #: How often it was too slow: after the second time nothing need be replayed to it (R3).
+        self.too_slow = 0
         self._ids = 0
 
     # -- what it does
@@ -130,6 +132,7 @@ class Member:
             getattr(self, "_" + event["type"])(event)
         if self.peer is not None and self.peer.connection.closed is not None:
             assert self.peer.connection.closed[0] == 3008, "only for being slow is anybody sent away here"
+            self.too_slow += 1
             self.disconnect()
 
     def _goodbye(self, event: dict[str, Any]) -> None:
@@ -151,13 +154,17 @@ class Member:
         if told:
             assert at == since, "what it has is what it came with"
         elif since is not None:
-            excused = asked["excused"] or self.world.excuses_for(since) or asked["changes"] != self.world.changes
+            excused = (
+                self.too_slow > 1
+                or asked["excused"]
+                or self.world.excuses_for(since)
+                or asked["changes"] != self.world.changes
+            )
             assert excused, f"{since} could have been recovered"
         self.epoch, self.sure, self.last = at[0], True, self.world.published.number(*at)
         self.position, self.been_at = at, [at]
 
     def _insufficient(self, event: dict[str, Any]) -> None:
-        assert self.subscribed
         assert self.world.something_was_lost, "nothing is lost, and it is told so"
         self.sure = False
 
@@ -306,13 +313,14 @@ class World:
             for broker in self.brokers:
                 busy |= self._serve(broker)
                 self.loop.turn(ENOUGH)
-            for member in self.members:
-                if member.peer is not None and member.peer.connection.capacity is not None:
+            for member in self.connected:
+                if member.peer.connection.capacity is not None:
                     self.loop.do(member.peer.read_again)
                     busy = True
-                member.look()
             self.loop.advance(1.0)
             self.loop.turn(ENOUGH)
+            for member in self.members:
+                member.look()
             if not busy:
                 return
         raise AssertionError("it never comes to rest")
@@ -561,6 +569,6 @@ THOROUGH = settings(
     suppress_health_check=list(HealthCheck),
 )
 TestRecovery = Recovery.TestCase
-TestRecovery.settings = settings(THOROUGH, max_examples=400, stateful_step_count=40, derandomize=True)
+TestRecovery.settings = settings(THOROUGH, max_examples=300, stateful_step_count=40, derandomize=True)
 TestRecoveryAtRandom = pytest.mark.long(pytest.mark.timeout(600)(AtRandom.TestCase))
 TestRecoveryAtRandom.settings = THOROUGH
