@@ -17,6 +17,7 @@ from app.gateway.outbox import Entry
 from app.gateway.registry import Registry
 from app.settings import SlowConsumer
 from app.telemetry import logs
+from app.telemetry.counters import Counters
 from app.telemetry.logs import Limited
 from app.wire.publication import VERSION, Publication
 
@@ -66,9 +67,19 @@ class Control:
 
     `reply` sends a message of ours to all nodes, some time later."""
 
-    def __init__(self, registry: Registry, hub: Hub, node: str, reply: Callable[[bytes], None], *, dev: bool) -> None:
+    def __init__(
+        self,
+        registry: Registry,
+        hub: Hub,
+        counters: Counters,
+        node: str,
+        reply: Callable[[bytes], None],
+        *,
+        dev: bool,
+    ) -> None:
         self._registry = registry
         self._hub = hub
+        self._counters = counters
         self._node = node
         self._reply = reply
         #: Takes the answers to `ask_rooms`.
@@ -106,6 +117,7 @@ class Control:
             action = _decoder.decode(message[1:])
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             log.warning("control.unreadable", error=str(error))
+            self._counters.unreadable["control"] += 1
             return
         self._actions[type(action)](action)
 

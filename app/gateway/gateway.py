@@ -63,7 +63,7 @@ class Gateway:
         self.wheel = TimerWheel()
         self._presence = Presence(settings, broker, self._spawn_farewell)
         self.hub = Hub(settings, broker, self.registry, self.counters, self._presence)
-        self._control = Control(self.registry, self.hub, node, self._tell_all, dev=settings.dev)
+        self._control = Control(self.registry, self.hub, self.counters, node, self._tell_all, dev=settings.dev)
         self._census = Census(broker, self._control)
         self.admission = Admission(settings, self.registry)
         self.message_rate = Rate(settings.message_rate, settings.message_burst)
@@ -312,7 +312,9 @@ class Gateway:
 
     def presence_changed(self, room: str, news: bytes) -> None:
         change = self._presence.change(room, news)
-        if change is not None:
+        if change is None:
+            self.counters.unreadable["presence"] += 1
+        else:
             self.hub.tell(room, change)
 
     def control(self, message: bytes) -> None:

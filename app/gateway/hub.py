@@ -241,6 +241,9 @@ class Hub:
             publication = unpack(envelope)
         except UnknownVersion as error:
             log.warning("publication.unreadable", error=str(error))
+            self._counters.unreadable["publication"] += 1
+            if position.offset:
+                self._repairs.miss(room)
             return
         self._counters.received[room.namespace] += 1
         delivery = Delivery(name, position, publication, deflate_from=self._settings.compression_min_bytes)

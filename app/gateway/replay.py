@@ -19,21 +19,23 @@ class Replay:
         self.deliveries = deliveries
         #: The room's when the read was sent (Room.era).
         self.era = era
-        #: Whether it ends before the newest publication, as it would have become too large.
+        #: Whether it ends before the newest publication: what follows would be too much, or cannot be read.
         self.cut = cut
 
     @classmethod
     def of(cls, room_name: str, page: Page, era: int, *, deflate_from: int) -> Self:
-        """Ends before what this release cannot read: then `after` finds that something is missing."""
+        """Ends before what this release cannot read (P6); a read that begins there finds that something is missing."""
         deliveries: list[Delivery] = []
+        cut = page.cut
         for offset, envelope in page.publications:
             try:
                 publication = unpack(envelope)
             except UnknownVersion:
+                cut = True
                 break
             position = Position(page.top.epoch, offset)
             deliveries.append(Delivery(room_name, position, publication, deflate_from=deflate_from))
-        return cls(page.top, deliveries, era, cut=page.cut and bool(deliveries))
+        return cls(page.top, deliveries, era, cut=cut and bool(deliveries))
 
     def after(self, since: Position) -> Sequence[Delivery] | None:
         """What came after a position, in order, as far as it was read; None where something of it is not there."""

@@ -29,6 +29,7 @@ _LABELLED: dict[str, Counter] = {
     "limit_hits": metrics.LIMIT_HITS,
     "recoveries": metrics.RECOVERIES,
     "repairs": metrics.REPAIRS,
+    "unreadable": metrics.UNREADABLE,
 }
 
 
@@ -53,6 +54,7 @@ class Counters:
     limit_hits: defaultdict[str, int]  # name of the setting
     recoveries: defaultdict[str, int]  # outcome
     repairs: defaultdict[str, int]  # outcome
+    unreadable: defaultdict[str, int]  # kind: publication, control, presence
 
     def __init__(self) -> None:
         for name in _PLAIN:

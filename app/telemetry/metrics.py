@@ -72,6 +72,9 @@ SLOW_CONSUMERS = _counter("carillon_slow_consumers_total", "Times that a full ou
 SKIPPED = _counter("carillon_skipped_total", "Publications left out for a slow member, by policy.", "policy")
 RECOVERIES = _counter("carillon_recoveries_total", "Clients that came back with a position, by outcome.", "outcome")
 REPAIRS = _counter("carillon_repairs_total", "Gaps in what a node heard, by outcome.", "outcome")
+UNREADABLE = _counter(
+    "carillon_unreadable_total", "Messages between nodes that another release wrote and this one cannot read.", "kind"
+)
 LIMIT_HITS = _counter("carillon_limit_hits_total", "Times that a limit was reached, by the setting's name.", "limit")
 
 # The broker
