@@ -157,7 +157,7 @@ class Hub:
             if room.reads is None:
                 room.reads = SharedReads(partial(self._read, room))
             replay = await room.reads.get(None if since is None else since.offset)
-            if replay.era == room.era and (since is None or not replay.ends_before(since)):
+            if replay.era == room.era and (since is None or not replay.cut_for_another(since)):
                 break
         if replay.era != room.era:
             raise BrokerUnavailable("the room's history changes all the time")

@@ -51,6 +51,7 @@ class Published:
     def __init__(self) -> None:
         self.positions: list[Position] = []
         self.sizes: list[int] = []
+        self.unreadable: set[int] = set()
         #: By position; the beginning of an epoch is there too, as what came before it.
         self.numbers: dict[tuple[str, int], int] = {}
 
@@ -254,6 +255,14 @@ class World:
         self.finish(self.gateways[0].publish(self.room, data))
         self.note(data)
 
+    def publish_unreadable(self) -> None:
+        """A node of a later release does (P6)."""
+        history = self.gateways[0].hub.history_of(self.options)
+        self.redis.append(self.room, b"2{}", history)
+        self.note({})
+        self.published.unreadable.add(len(self.published.positions) - 1)
+        self.something_was_lost = True
+
     def note(self, data: dict[str, Any]) -> None:
         top = self.redis.record(self.room).top
         self.published.numbers[top.epoch, top.offset] = len(self.published.positions)
@@ -280,8 +289,9 @@ class World:
             return True
         missed = range(since[1] + 1, record.offset + 1)
         kept = {offset for offset, _ in record.kept}
-        size = sum(self.published.sizes[self.published.number(record.epoch, offset)] for offset in missed)
-        return not kept.issuperset(missed) or size > OUTBOX_BYTES // 2
+        numbers = {self.published.number(record.epoch, offset) for offset in missed}
+        size = sum(self.published.sizes[number] for number in numbers)
+        return not kept.issuperset(missed) or size > OUTBOX_BYTES // 2 or bool(numbers & self.published.unreadable)
 
     # -- whom an event can be about
 
@@ -422,6 +432,13 @@ class Recovery(RuleBasedStateMachine):
     def publish(self, pad: int, count: int) -> None:
         for _ in range(count):
             self.world.publish(pad)
+
+    @rule(of_later_release=st.sampled_from([False, False, True]))
+    def publish_one(self, of_later_release: bool) -> None:
+        if of_later_release:
+            self.world.publish_unreadable()
+        else:
+            self.world.publish(0)
 
     @precondition(lambda self: self.world.subscribed)
     @rule(one=ONE)
