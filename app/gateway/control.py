@@ -1,5 +1,6 @@
 """What one node asks of all: messages on the control channel (P6: versioned like everything between nodes)."""
 
+import asyncio
 import os
 import signal
 from collections.abc import Callable, Iterable
@@ -20,6 +21,7 @@ from app.gateway.registry import Registry
 from app.gateway.session import Session
 from app.settings import SlowConsumer
 from app.telemetry import logs
+from app.telemetry.counters import Counters
 from app.telemetry.logs import Limited
 from app.wire.publication import VERSION, Publication
 
@@ -64,6 +66,10 @@ class _AskHearing(Struct, tag="hear?", array_like=True):
     question: str
 
 
+class _TooSlow(Struct, tag="slow", array_like=True):
+    client: str
+
+
 class _AskRooms(Struct, tag="rooms?", array_like=True):
     question: str
 
@@ -77,7 +83,17 @@ class RoomCounts(Struct, tag="rooms", array_like=True):
 
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(
-    _ToUser | _Disconnect | _Unsubscribe | _Refresh | _Revoked | Load | _Kill | _AskHearing | _AskRooms | RoomCounts
+    _ToUser
+    | _Disconnect
+    | _Unsubscribe
+    | _Refresh
+    | _Revoked
+    | Load
+    | _Kill
+    | _TooSlow
+    | _AskHearing
+    | _AskRooms
+    | RoomCounts
 )
 
 #: Rooms in one node's answer; the largest.
@@ -94,6 +110,7 @@ class Control:
         self,
         registry: Registry,
         hub: Hub,
+        counters: Counters,
         node: str,
         reply: Callable[[bytes], None],
         *,
@@ -103,6 +120,7 @@ class Control:
     ) -> None:
         self._registry = registry
         self._hub = hub
+        self._counters = counters
         self._node = node
         self._reply = reply
         #: Takes the question of a node that wonders whether others hear.
@@ -118,6 +136,7 @@ class Control:
             Load: hear_load,
             _Kill: self._kill if dev else self._ignore,
             _AskHearing: lambda asked: self.on_ask_hearing(asked.question),
+            _TooSlow: self._too_slow,
             _AskRooms: self._tell_rooms,
             RoomCounts: lambda answer: self.on_room_counts(answer),
         }
@@ -146,6 +165,10 @@ class Control:
     def ask_hearing(self, question: str) -> bytes:
         return VERSION + _encoder.encode(_AskHearing(question))
 
+    def too_slow(self, client: str) -> bytes:
+        """All nodes have to know it, as the client may come back to any of them (R3)."""
+        return VERSION + _encoder.encode(_TooSlow(client))
+
     def ask_rooms(self, question: str) -> bytes:
         return VERSION + _encoder.encode(_AskRooms(question))
 
@@ -157,6 +180,7 @@ class Control:
             action = _decoder.decode(message[1:])
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             log.warning("control.unreadable", error=str(error))
+            self._counters.unreadable["control"] += 1
             return
         self._actions[type(action)](action)
 
@@ -196,6 +220,9 @@ class Control:
 
     def _ignore(self, action: _Kill) -> None:
         log.warning("control.refused", action="kill")
+
+    def _too_slow(self, action: _TooSlow) -> None:
+        self._hub.laggards.closed(action.client, asyncio.get_running_loop().time())
 
     def _tell_rooms(self, action: _AskRooms) -> None:
         counts = sorted(((len(room.members), name) for name, room in self._hub.rooms.items()), reverse=True)

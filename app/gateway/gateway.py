@@ -24,6 +24,7 @@ from app.gateway.control import Control
 from app.gateway.drain import drain
 from app.gateway.hook_calls import HookCalls
 from app.gateway.hub import Hub
+from app.gateway.laggards import client_key
 from app.gateway.naming import namespace_of, options_of
 from app.gateway.neighbours import Neighbours
 from app.gateway.presence import Presence
@@ -91,6 +92,7 @@ class Gateway:
         self._control = Control(
             self.registry,
             self.hub,
+            self.counters,
             node,
             self._tell_all,
             note_revoked=self._revoking.note,
@@ -338,6 +340,11 @@ class Gateway:
         """Members by room in the whole cluster, and how many nodes have answered. Raises BrokerUnavailable."""
         return await self._census.rooms()
 
+    def too_slow(self, session: "Session") -> None:
+        """A session is about to be closed as it does not read. Where it could come back for a replay, all are told."""
+        if session.claims is not None and any(room.options.history_size for room in session.rooms.values()):
+            self._tell_all(self._control.too_slow(client_key(session.claims.user, session.address)))
+
     def _tell_all(self, message: bytes) -> None:
         async def tell() -> None:
             with contextlib.suppress(BrokerUnavailable):  # who asked counts who has answered
@@ -413,7 +420,9 @@ class Gateway:
 
     def presence_changed(self, room: str, news: bytes) -> None:
         change = self._presence.change(room, news)
-        if change is not None:
+        if change is None:
+            self.counters.unreadable["presence"] += 1
+        else:
             self.hub.tell(room, change)
 
     def control(self, message: bytes) -> None:

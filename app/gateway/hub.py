@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from app import native
 from app.broker.base import NO_POSITION, Broker, BrokerUnavailable, History, Position
 from app.gateway.delivery import Delivery
+from app.gateway.laggards import Laggards, client_key
 from app.gateway.naming import namespace_of
 from app.gateway.outbox import Entry
 from app.gateway.position_check import PositionCheck
@@ -50,6 +51,7 @@ class Hub:
         self._registry = registry
         self._counters = counters
         self.rooms: dict[str, Room] = {}
+        self.laggards = Laggards()
         self._leaving: dict[str, asyncio.Task[None]] = {}
         self._repairs = Repairs(self._read, self._deliver, self._begin_anew, counters)
         self._shortfalls = Shortfalls(settings.insufficient_spread, self._tell_insufficient)
@@ -104,13 +106,20 @@ class Hub:
         self.flush(room)
         past = None
         if since is not None and replay is not None:
-            past = replay.all_after(since, self._settings.outbox_bytes // 2)
+            past = replay.all_after(since, self._replayed_to(session))
             self._counters.recoveries["recovered" if past is not None else "not recovered"] += 1
         top = NO_POSITION if replay is None else replay.top
         # What a client has is what it can come back with: the replay is not with it yet.
         reply(since if past is not None and since is not None else top, None if since is None else past is not None)
         if not session.ended:  # by the reply: its outbox was full
             self._add(room, session, top, past or (), missed)
+
+    def _replayed_to(self, session: "Session") -> int:
+        """The most that is replayed to a client, in bytes (R3)."""
+        assert session.claims is not None
+        client = client_key(session.claims.user, session.address)
+        given_up = self.laggards.given_up(client, asyncio.get_running_loop().time())
+        return 0 if given_up else self._settings.outbox_bytes // 2
 
     async def _subscribed(self, name: str, options: Namespace) -> Room:
         """The room, when the broker has confirmed its subscription. Its `waiting` is one higher (R1)."""
@@ -152,7 +161,7 @@ class Hub:
             if room.reads is None:
                 room.reads = SharedReads(partial(self._read, room))
             replay = await room.reads.get(None if since is None else since.offset)
-            if replay.era == room.era and (since is None or not replay.ends_before(since)):
+            if replay.era == room.era and (since is None or not replay.cut_for_another(since)):
                 break
         if replay.era != room.era:
             raise BrokerUnavailable("the room's history changes all the time")
@@ -197,12 +206,11 @@ class Hub:
                     self._deliver_one(room, session, delivery)
         if room.top is not None and room.top.offset < top.offset:
             room.start_late(session, top.offset)
-        other_history = any(d.position.offset and d.position.epoch != top.epoch for d in missed)
-        if len(missed) > JOINING_LIMIT or other_history:
+        if len(missed) > JOINING_LIMIT:
             session.tell_insufficient(room)
             return
-        for delivery in missed:
-            if delivery.position.offset > top.offset:
+        for delivery in missed:  # of another epoch: that one had ended when the position was read
+            if delivery.position.epoch == top.epoch and delivery.position.offset > top.offset:
                 self._deliver_one(room, session, delivery)
 
     def leave(self, session: "Session", room: Room) -> None:
@@ -240,6 +248,9 @@ class Hub:
             publication = unpack(envelope)
         except UnknownVersion as error:
             log.warning("publication.unreadable", error=str(error))
+            self._counters.unreadable["publication"] += 1
+            if position.offset:
+                self._repairs.miss(room)
             return
         self._counters.received[room.namespace] += 1
         if room.uninformed and not room.options.history_size:

@@ -47,8 +47,13 @@ class Repairs:
     def begin(self, room: Room) -> None:
         """From now on what is heard waits (`hold`) until the gap is filled. Does nothing the second time."""
         if room not in self._tasks:
-            room.held = []
+            room.drop_held()
             self._tasks[room] = asyncio.ensure_future(self._repair(room))
+
+    def miss(self, room: Room) -> None:
+        """A publication came that cannot be read: history will not explain it either, and members are told (P6)."""
+        self.begin(room)
+        room.held_too_much = True
 
     def hold(self, room: Room, delivery: Delivery) -> None:
         """A publication that came while its room is being repaired."""

@@ -23,35 +23,37 @@ class Replay:
         self.deliveries = deliveries
         #: The room's when the read was sent (Room.era).
         self.era = era
-        #: Whether it ends before the newest publication, as it would have become too large.
+        #: Whether it ends before the newest publication: what follows would be too much, or cannot be read.
         self.cut = cut
 
     @classmethod
     def of(cls, room_name: str, page: Page, era: int, *, deflate_from: int) -> Self:
-        """Ends before what this release cannot read: then `after` finds that something is missing."""
+        """Ends before what this release cannot read (P6); a read that begins there finds that something is missing."""
         deliveries: list[Delivery] = []
+        cut = page.cut
         for offset, envelope in page.publications:
             try:
                 publication = unpack(envelope)
             except UnknownVersion:
+                cut = True
                 break
             position = Position(page.top.epoch, offset)
             deliveries.append(Delivery(room_name, position, publication, deflate_from=deflate_from))
-        return cls(page.top, deliveries, era, cut=page.cut and bool(deliveries))
+        return cls(page.top, deliveries, era, cut=cut and bool(deliveries))
 
     def after(self, since: Position) -> Sequence[Delivery] | None:
         """What came after a position, in order, as far as it was read; None where something of it is not there."""
-        if since.epoch != self.top.epoch or since.offset > self.top.offset:
+        if since.epoch != self.top.epoch:
             return None
         missed = [delivery for delivery in self.deliveries if delivery.position.offset > since.offset]
         if not missed:
-            return () if since.offset == self.top.offset or self.ends_before(since) else None
+            return () if since.offset == self.top.offset else None
         offsets = [delivery.position.offset for delivery in missed]
         return missed if offsets == list(range(since.offset + 1, offsets[-1] + 1)) else None
 
-    def ends_before(self, since: Position) -> bool:
-        """Whether it was cut, for somebody who needed much more, before it came to this position."""
-        return self.cut and self.deliveries[-1].position.offset <= since.offset
+    def cut_for_another(self, since: Position) -> bool:
+        """Whether it was cut, and began before this position: for somebody who needed more."""
+        return self.cut and self.deliveries[0].position.offset <= since.offset
 
     def all_after(self, since: Position, max_bytes: int) -> Sequence[Delivery] | None:
         """Everything after a position; None also where that would be more than `max_bytes` of data (R3)."""

@@ -69,7 +69,7 @@ class Room:
         #: Publications that wait until a gap before them is filled; None while there is none (R2).
         self.held: list[Delivery] | None = None
         self.held_bytes = 0
-        #: Whether some of them were dropped since the repair's last read was sent.
+        #: Whether something was not kept since the repair's last read was sent.
         self.held_too_much = False
         #: Rises whenever what comes does not follow what came: another history, or an outage. A read that was sent in
         #: an earlier one says nothing about this one.

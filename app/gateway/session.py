@@ -338,6 +338,7 @@ class Session:
             dropped = self.outbox.push(entry, policy)
         except Overflow:
             self.gateway.counters.slow_consumers[policy] += 1
+            self.gateway.too_slow(self)
             self.end(codes.SLOW)
         else:
             if dropped:

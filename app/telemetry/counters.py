@@ -33,6 +33,7 @@ _LABELLED: dict[str, Counter] = {
     "moved": metrics.SESSIONS_MOVED,
     "recoveries": metrics.RECOVERIES,
     "repairs": metrics.REPAIRS,
+    "unreadable": metrics.UNREADABLE,
 }
 
 
@@ -61,6 +62,7 @@ class Counters:
     moved: defaultdict[str, int]  # reason
     recoveries: defaultdict[str, int]  # outcome
     repairs: defaultdict[str, int]  # outcome
+    unreadable: defaultdict[str, int]  # kind: publication, control, presence
 
     def __init__(self) -> None:
         for name in _PLAIN:

@@ -92,6 +92,9 @@ PRESENCE_UPDATES = _counter(
 PRESENCE_ERRORS = _counter(
     "carillon_presence_errors_total", "Times that it could not be told; the next time makes it good.", "namespace"
 )
+UNREADABLE = _counter(
+    "carillon_unreadable_total", "Messages between nodes that another release wrote and this one cannot read.", "kind"
+)
 LIMIT_HITS = _counter("carillon_limit_hits_total", "Times that a limit was reached, by the setting's name.", "limit")
 
 # The broker

@@ -3,7 +3,9 @@
 import msgspec
 from msgspec import Raw, Struct
 
-#: The version that this release writes. A node reads its own and the previous one, as both share Redis in a rollout.
+#: The version that this release writes and reads; it is the first one. A field more at the end needs no other: who does
+#: not know it leaves it out. What an older node would misunderstand does, and then one release reads both and writes
+#: the old one, and only the next one writes the new one: two neighbours share Redis during a rollout.
 VERSION = b"1"
 
 

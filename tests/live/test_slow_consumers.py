@@ -25,6 +25,9 @@ CONFIG = """
 [namespaces.patient]
 slow_consumer = "disconnect"
 
+[namespaces.kept]
+history_size = 1000
+
 [namespaces.newest]
 slow_consumer = "conflate"
 
@@ -106,6 +109,24 @@ async def test_disconnect_sends_the_stalled_member_away(stack: Stack, port: int,
         if stalled.close_code is not None and events[-1]["type"] == "goodbye":
             assert events[-1]["code"] == stalled.close_code == 3008
     await until(lambda: sample(stack, "carillon_outbox_bytes") == 0, "nothing waits for it any more")
+
+
+async def test_who_stalls_twice_within_a_minute_is_not_replayed_to_again(stack: Stack) -> None:
+    """R3: no endless loop of replays and closes."""
+    port, room = stack.pods[0].public_port, "kept:loop"
+    for _ in range(2):
+        before = sample(stack, "carillon_slow_consumers_total", policy="disconnect")
+        async with StalledClient(HOST, port, stack.token("laggard"), room) as stalled:
+            while sample(stack, "carillon_slow_consumers_total", policy="disconnect") == before:
+                for _ in range(20):
+                    top = stack.publish(room, PAYLOAD)
+            await stalled.read_all()
+    since = {"epoch": top["epoch"], "offset": top["offset"] - 1}
+    recovered = {}
+    for user in ("laggard", "bystander"):
+        async with Client(stack.ws_url, token=stack.token(user)) as client:
+            recovered[user] = (await client.ask("subscribe", room=room, since=since))["recovered"]
+    assert recovered == {"laggard": False, "bystander": True}
 
 
 @pytest.mark.parametrize(("namespace", "policy"), [("leaky", "drop_oldest"), ("newest", "conflate")])

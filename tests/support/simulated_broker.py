@@ -248,10 +248,11 @@ class SimulatedBroker(Broker):
     async def revoked(self) -> dict[bytes, float]:
         return {}
 
-    # -- what no test asks of it
-
     async def send_control(self, message: bytes) -> None:
-        raise NotImplementedError
+        for node in self._redis.nodes:
+            node.sink.control(message)
+
+    # -- what no test asks of it
 
     async def revoke(self, entry: bytes, until: float, limit: int) -> bool:
         raise NotImplementedError

@@ -117,5 +117,5 @@ async def test_a_new_epoch_is_told() -> None:
         room.top = Position("over", 1)
         await until(lambda: ann.of_type("insufficient"), "told")
         await node.gateway.publish("chat:x", 2)
-        await until(lambda: heard(ann) == [1, 2], "it goes on")
+        await until(lambda: heard(ann) == [1, 1, 2], "all of the history that there is now")
         assert len(ann.of_type("insufficient")) == 1

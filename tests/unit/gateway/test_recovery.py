@@ -126,6 +126,21 @@ async def test_too_much_to_replay_is_not_recovered() -> None:
         assert heard(bob) == [16, 17, 18, 19, 20]
 
 
+async def test_who_is_far_behind_takes_nothing_from_who_comes_back_with_it() -> None:
+    """They share a read (R1); it would become too long for the one, and ends in the midst of what the other needs."""
+    async with Node(outbox_bytes=2000, namespaces={"chat": HISTORY}) as node:
+        epoch = await epoch_of(node)
+        for _ in range(20):
+            await node.gateway.publish("chat:x", "y" * 90)
+        behind, near = await node.connect("behind"), await node.connect("near")
+        for peer, offset in ((behind, 0), (near, 12)):
+            since = {"epoch": epoch, "offset": offset}
+            peer.send({"type": "subscribe", "room": "chat:x", "id": 1, "since": since})
+        assert (await behind.reply(1))["recovered"] is False
+        assert (await near.reply(1))["recovered"] is True
+        assert heard(near) == list(range(13, 21))
+
+
 async def test_many_who_come_back_at_once_share_the_reads_and_the_frames(monkeypatch: pytest.MonkeyPatch) -> None:
     async with Node(namespaces={"chat": HISTORY}) as node:
         epoch = await epoch_of(node)
