@@ -8,6 +8,10 @@ from msgspec import Struct
 #: How often a node says what it holds, and decides, in seconds.
 INTERVAL = 1.0
 
+#: In a larger fleet that and the times below are longer, in proportion: each message goes to all nodes, and the broker
+#: has to deliver so many times their number in a second, at most.
+NODES = 50
+
 #: Who was not heard for so long does not count any more, in seconds.
 SILENCE = 5.0
 
@@ -33,7 +37,7 @@ class Load(Struct, tag="load", array_like=True, frozen=True):
     node: str
     pod: str
     sessions: int
-    #: Sent away during the last ON_THE_WAY seconds: they are somewhere, and maybe nobody has counted them yet.
+    #: Sent away a moment ago (`on_the_way`): they are somewhere, and maybe nobody has counted them yet.
     moving: int
     draining: bool
     #: Its pod holds more than its share: no node of it takes back who is sent away.
@@ -63,15 +67,27 @@ class Balance:
         self._refuses_until = -math.inf
         #: Whether this node's pod holds more than its share.
         self.above = False
+        #: How much longer everything takes than in a small fleet.
+        self._stretch = 1.0
+
+    @property
+    def interval(self) -> float:
+        """Seconds until the next decision."""
+        return INTERVAL * self._stretch
+
+    @property
+    def on_the_way(self) -> float:
+        """Seconds until other pods have counted who was sent away."""
+        return ON_THE_WAY * self._stretch
 
     def hear(self, load: Load, now: float) -> None:
         """A node said what it holds."""
         known, heard = self._heard.get(load.node, (None, now))
-        if known is None or known.draining != load.draining or now - heard > SILENCE:
+        if known is None or known.draining != load.draining or now - heard > SILENCE * self._stretch:
             self._changed = now
         self._heard[load.node] = (load, now)
         if load.above and load.pod == self._pod:
-            self._refuses_until = now + RETURN
+            self._refuses_until = now + RETURN * self._stretch
 
     def decide(self, own: Load, now: float) -> int:
         """Takes note of this node's own load; how many sessions it is to send away until the next call.
@@ -79,15 +95,18 @@ class Balance:
         None in the first round above its share: first the pod's other nodes have to know that they refuse."""
         self.hear(own, now)
         for node, (_, heard) in tuple(self._heard.items()):
-            if now - heard > SILENCE:
+            if now - heard > SILENCE * self._stretch:
                 del self._heard[node]
                 self._changed = now
-        in_motion = now - self._changed < SETTLE or any(load.draining for load, _ in self._heard.values())
+        self._stretch = max(1.0, len(self._heard) / NODES)
+        in_motion = now - self._changed < SETTLE * self._stretch or any(
+            load.draining for load, _ in self._heard.values()
+        )
         share = None if in_motion else self._share(own)
         excess = 0 if share is None else self._excess(share)
         was_above, self.above = self.above, excess > 0
         if self.above:
-            self._refuses_until = now + RETURN
+            self._refuses_until = now + RETURN * self._stretch
         if share is None or not (was_above and self.above):
             return 0
         # This node's part of the pod's excess; half of it, as what is known of the others is a moment old.

@@ -103,6 +103,23 @@ class TestInMotion:
         assert [view.decide(200) for _ in range(2)] == [0, 0]
 
 
+def test_a_large_fleet_speaks_less_often_and_waits_longer() -> None:
+    """200 nodes that spoke each second would be 40,000 deliveries a second."""
+    view = View(*(load(f"b-{number}", 10) for number in range(199)))
+    assert view.decide(200) == 0
+    assert (view.balance.interval, view.balance.on_the_way) == (4 * INTERVAL, 4 * ON_THE_WAY)
+    waited = 1
+    while not view.decide(200):
+        waited += 1
+    assert waited == 4 * SETTLE / INTERVAL + 1
+    view.others = ()
+    for _ in range(int(4 * SILENCE / INTERVAL)):
+        view.decide(200)
+    assert view.balance.interval == 4 * INTERVAL, "nobody is given up yet"
+    view.decide(200)
+    assert view.balance.interval == INTERVAL
+
+
 class TestRefusing:
     def test_who_is_above_its_share_takes_nobody_back_and_a_little_longer(self) -> None:
         view = View(load("b", 0))

@@ -14,7 +14,7 @@ from tests.support.waiting import until
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rebalance, "INTERVAL", 0.05)
+    monkeypatch.setattr(balance, "INTERVAL", 0.05)
     monkeypatch.setattr(rebalance, "TICK", 0.01)
     monkeypatch.setattr(balance, "SETTLE", 0.1)
 
