@@ -22,7 +22,7 @@ SETTLE = 3.0
 ON_THE_WAY = 3.0
 
 #: How long after the last of them sessions are not taken back by their cookie, in seconds.
-RETURN = 5.0
+RETURN = 10.0
 
 #: Sessions above its share that a pod need not care for, whatever the tolerance: clients come and go.
 LEAST = 10
@@ -40,8 +40,10 @@ class Load(Struct, tag="load", array_like=True, frozen=True):
     #: Sent away a moment ago (`on_the_way`): they are somewhere, and maybe nobody has counted them yet.
     moving: int
     draining: bool
-    #: Its pod holds more than its share: no node of it takes back who is sent away.
+    #: It sees that its pod holds more than its share: no node of the pod takes back who is sent away.
     above: bool = False
+    #: It does not take them back, for this or for what another node of its pod has seen.
+    refuses: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +94,7 @@ class Balance:
     def decide(self, own: Load, now: float) -> int:
         """Takes note of this node's own load; how many sessions it is to send away until the next call.
 
-        None in the first round above its share: first the pod's other nodes have to know that they refuse."""
+        None before all nodes of its pod say that they refuse: who is sent away by one comes back to any of them."""
         self.hear(own, now)
         for node, (_, heard) in tuple(self._heard.items()):
             if now - heard > SILENCE * self._stretch:
@@ -104,10 +106,10 @@ class Balance:
         )
         share = None if in_motion else self._share(own)
         excess = 0 if share is None else self._excess(share)
-        was_above, self.above = self.above, excess > 0
+        self.above = excess > 0
         if self.above:
             self._refuses_until = now + RETURN * self._stretch
-        if share is None or not (was_above and self.above):
+        if share is None or not self.above or not self._pod_refuses(own):
             return 0
         # This node's part of the pod's excess; half of it, as what is known of the others is a moment old.
         return math.floor(excess * own.sessions / share.held / 2 + 0.5)
@@ -115,6 +117,10 @@ class Balance:
     def refuses(self, now: float) -> bool:
         """Whether who comes with this pod's own cookie is to go elsewhere."""
         return now < self._refuses_until
+
+    def _pod_refuses(self, own: Load) -> bool:
+        others = (load for load, _ in self._heard.values() if load.pod == own.pod and load.node != own.node)
+        return all(load.refuses for load in others)
 
     def _share(self, own: Load) -> _Share:
         loads = [load for load, _ in self._heard.values()]

@@ -94,7 +94,7 @@ class Rebalance:
         excess = self._balance.decide(own, now)
         self._excess = excess if self._sheds else 0
         metrics.ABOVE_SHARE.set(self._balance.above)
-        self._tell(structs.replace(own, above=self._balance.above))
+        self._tell(structs.replace(own, above=self._balance.above, refuses=self._balance.refuses(now)))
 
     def _send_away(self, now: float) -> None:
         count = 0

@@ -104,5 +104,5 @@ class TestShare:
             peers = [await node.connect(f"u{number}") for number in range(50)]
             node.gateway.spawn(self.says(node, 0))
             await until(lambda: len(told) > 5, "it speaks")
-            assert told[-1] == b'1["load","node-1","node-1",50,0,true,false]'
+            assert told[-1] == b'1["load","node-1","node-1",50,0,true,false,false]'
             assert not moved(peers)
