@@ -8,6 +8,10 @@ from msgspec import Struct
 #: How often a node says what it holds, and decides, in seconds.
 INTERVAL = 1.0
 
+#: In a larger fleet that and the times below are longer, in proportion: each message goes to all nodes, and the broker
+#: has to deliver so many times their number in a second, at most.
+NODES = 50
+
 #: Who was not heard for so long does not count any more, in seconds.
 SILENCE = 5.0
 
@@ -18,7 +22,7 @@ SETTLE = 3.0
 ON_THE_WAY = 3.0
 
 #: How long after the last of them sessions are not taken back by their cookie, in seconds.
-RETURN = 5.0
+RETURN = 10.0
 
 #: Sessions above its share that a pod need not care for, whatever the tolerance: clients come and go.
 LEAST = 10
@@ -33,11 +37,13 @@ class Load(Struct, tag="load", array_like=True, frozen=True):
     node: str
     pod: str
     sessions: int
-    #: Sent away during the last ON_THE_WAY seconds: they are somewhere, and maybe nobody has counted them yet.
+    #: Sent away a moment ago (`on_the_way`): they are somewhere, and maybe nobody has counted them yet.
     moving: int
     draining: bool
-    #: Its pod holds more than its share: no node of it takes back who is sent away.
+    #: It sees that its pod holds more than its share: no node of the pod takes back who is sent away.
     above: bool = False
+    #: It does not take them back, for this or for what another node of its pod has seen.
+    refuses: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,32 +69,47 @@ class Balance:
         self._refuses_until = -math.inf
         #: Whether this node's pod holds more than its share.
         self.above = False
+        #: How much longer everything takes than in a small fleet.
+        self._stretch = 1.0
+
+    @property
+    def interval(self) -> float:
+        """Seconds until the next decision."""
+        return INTERVAL * self._stretch
+
+    @property
+    def on_the_way(self) -> float:
+        """Seconds until other pods have counted who was sent away."""
+        return ON_THE_WAY * self._stretch
 
     def hear(self, load: Load, now: float) -> None:
         """A node said what it holds."""
         known, heard = self._heard.get(load.node, (None, now))
-        if known is None or known.draining != load.draining or now - heard > SILENCE:
+        if known is None or known.draining != load.draining or now - heard > SILENCE * self._stretch:
             self._changed = now
         self._heard[load.node] = (load, now)
         if load.above and load.pod == self._pod:
-            self._refuses_until = now + RETURN
+            self._refuses_until = now + RETURN * self._stretch
 
     def decide(self, own: Load, now: float) -> int:
         """Takes note of this node's own load; how many sessions it is to send away until the next call.
 
-        None in the first round above its share: first the pod's other nodes have to know that they refuse."""
+        None before all nodes of its pod say that they refuse: who is sent away by one comes back to any of them."""
         self.hear(own, now)
         for node, (_, heard) in tuple(self._heard.items()):
-            if now - heard > SILENCE:
+            if now - heard > SILENCE * self._stretch:
                 del self._heard[node]
                 self._changed = now
-        in_motion = now - self._changed < SETTLE or any(load.draining for load, _ in self._heard.values())
+        self._stretch = max(1.0, len(self._heard) / NODES)
+        in_motion = now - self._changed < SETTLE * self._stretch or any(
+            load.draining for load, _ in self._heard.values()
+        )
         share = None if in_motion else self._share(own)
         excess = 0 if share is None else self._excess(share)
-        was_above, self.above = self.above, excess > 0
+        self.above = excess > 0
         if self.above:
-            self._refuses_until = now + RETURN
-        if share is None or not (was_above and self.above):
+            self._refuses_until = now + RETURN * self._stretch
+        if share is None or not self.above or not self._pod_refuses(own):
             return 0
         # This node's part of the pod's excess; half of it, as what is known of the others is a moment old.
         return math.floor(excess * own.sessions / share.held / 2 + 0.5)
@@ -96,6 +117,10 @@ class Balance:
     def refuses(self, now: float) -> bool:
         """Whether who comes with this pod's own cookie is to go elsewhere."""
         return now < self._refuses_until
+
+    def _pod_refuses(self, own: Load) -> bool:
+        others = (load for load, _ in self._heard.values() if load.pod == own.pod and load.node != own.node)
+        return all(load.refuses for load in others)
 
     def _share(self, own: Load) -> _Share:
         loads = [load for load, _ in self._heard.values()]

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from msgspec import structs
 
 from app import codes
-from app.gateway.balance import INTERVAL, ON_THE_WAY, USUAL_TOLERANCE, Balance, Load
+from app.gateway.balance import USUAL_TOLERANCE, Balance, Load
 from app.gateway.rates import Rate
 from app.gateway.registry import Registry
 from app.gateway.session import Session
@@ -79,14 +79,14 @@ class Rebalance:
         due = now()
         while True:
             if now() >= due:
-                due = now() + INTERVAL
                 self._decide(now())
+                due = now() + self._balance.interval
             if not self._draining():
                 self._send_away(now())
             await asyncio.sleep(TICK)
 
     def _decide(self, now: float) -> None:
-        while self._sent and self._sent[0][0] < now - ON_THE_WAY:
+        while self._sent and self._sent[0][0] < now - self._balance.on_the_way:
             self._sent.popleft()
         moving = sum(count for _, count in self._sent)
         staying = len(self._registry) - len(self._leaving)
@@ -94,7 +94,7 @@ class Rebalance:
         excess = self._balance.decide(own, now)
         self._excess = excess if self._sheds else 0
         metrics.ABOVE_SHARE.set(self._balance.above)
-        self._tell(structs.replace(own, above=self._balance.above))
+        self._tell(structs.replace(own, above=self._balance.above, refuses=self._balance.refuses(now)))
 
     def _send_away(self, now: float) -> None:
         count = 0

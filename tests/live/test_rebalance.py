@@ -52,9 +52,9 @@ async def test_a_late_pod_gets_its_part_and_every_client_moves_once_at_most(make
     stack.start_pod(2)
     stack.wait_ready()
     began = asyncio.get_running_loop().time()
-    await until(lambda: sum(len(client.pods) == 2 for client in clients) >= 85, "clients move", timeout=30)
+    await until(lambda: sum(len(client.pods) == 2 for client in clients) >= 85, "clients move", timeout=60)
     took = asyncio.get_running_loop().time() - began
-    await until(lambda: metric(stack, 1, "carillon_above_share") == 0, "the pod holds its share", timeout=20)
+    await until(lambda: metric(stack, 1, "carillon_above_share") == 0, "the pod holds its share", timeout=40)
 
     assert not [task for task in staying if task.done()], "nobody is lost"
     visits = Counter(tuple(client.pods) for client in clients)

@@ -14,7 +14,7 @@ from tests.support.waiting import until
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rebalance, "INTERVAL", 0.05)
+    monkeypatch.setattr(balance, "INTERVAL", 0.05)
     monkeypatch.setattr(rebalance, "TICK", 0.01)
     monkeypatch.setattr(balance, "SETTLE", 0.1)
 
@@ -104,5 +104,5 @@ class TestShare:
             peers = [await node.connect(f"u{number}") for number in range(50)]
             node.gateway.spawn(self.says(node, 0))
             await until(lambda: len(told) > 5, "it speaks")
-            assert told[-1] == b'1["load","node-1","node-1",50,0,true,false]'
+            assert told[-1] == b'1["load","node-1","node-1",50,0,true,false,false]'
             assert not moved(peers)
