@@ -7,7 +7,6 @@ import asyncio
 import signal
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
 from itertools import groupby
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -60,11 +59,11 @@ class Chaos:
         began = monotonic()
         try:
             result = await run(fault, site, load)
-        except AssertionError as error:
-            _say(f"  {fault.name}: NO VERDICT\n{error}")
+        except Exception as error:  # whatever it is, the other faults come to their verdicts
+            _say(f"  {fault.name}: NO VERDICT\n{error!r}")
             for name, tail in site.stack.log_tails(10):
                 _say(f"    {name}: {tail}")
-            self.errors.append((fault.name, str(error)))
+            self.errors.append((fault.name, repr(error)))
             return False
         self.results.append(result)
         failures = result.failures()
@@ -97,11 +96,10 @@ def main() -> int:
         print(f"No fault is called {wanted.only!r}. There are:", *(f"  {fault.name}" for fault in FAULTS), sep="\n")
         return 2
     chaos, began = Chaos(wanted.clients, wanted.results), monotonic()
-    with suppress(asyncio.CancelledError):
-        try:
-            asyncio.run(_until_done(chaos, faults))
-        except KeyboardInterrupt:
-            return 130
+    try:
+        asyncio.run(_until_done(chaos, faults))
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        return 130
     _say("\n" + report.markdown(chaos.results, chaos.errors))
     _say(f"{monotonic() - began:.0f} s. Written to {wanted.results}: chaos.md, chaos.json, chaos.svg")
     complete = len(chaos.results) == len(faults)

@@ -85,11 +85,14 @@ async def _pods(folder: Path, url: str, *, remote_url: str = "", **env: str) -> 
         env={**_ENV, "CARILLON_REDIS_URL": url, **env},
         env_of_pod={REMOTE_POD: {"CARILLON_REDIS_URL": remote_url or url}},
     )
-    await asyncio.to_thread(stack.start)
+    starting = asyncio.ensure_future(asyncio.to_thread(stack.start))
     try:
+        await asyncio.shield(starting)
         yield stack
     finally:
-        await asyncio.to_thread(stack.stop)
+        await asyncio.wait((starting,))  # also after Ctrl-C meanwhile: else it would go on to start
+        if starting.exception() is None:
+            await asyncio.to_thread(stack.stop)
 
 
 @asynccontextmanager
