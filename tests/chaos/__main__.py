@@ -45,14 +45,23 @@ class Chaos:
             _say(f"Starting two pods, Nginx and {kind.value} ...")
             own = folder / str(number)
             own.mkdir(parents=True)
-            async with open_site(kind, own) as site:
-                load = Load(site.stack.port, site.stack.token, site.ports, clients=self._clients)
-                try:
-                    await load.start()
-                    while faults and await self._one(faults.pop(0), site, load):
-                        pass
-                finally:
-                    await load.stop()
+            left = len(faults)
+            try:
+                async with open_site(kind, own) as site:
+                    await self._on(site, faults)
+            except Exception as error:  # it did not start, or did not end well
+                _say(f"The site failed:\n{error!r}")
+                if len(faults) == left:
+                    self.errors.append((faults.pop(0).name, repr(error)))
+
+    async def _on(self, site: Site, faults: list[Fault]) -> None:
+        load = Load(site.stack.port, site.stack.token, site.ports, clients=self._clients)
+        try:
+            await load.start()
+            while faults and await self._one(faults.pop(0), site, load):
+                pass
+        finally:
+            await load.stop()
 
     async def _one(self, fault: Fault, site: Site, load: Load) -> bool:
         """Whether the site may be used again."""

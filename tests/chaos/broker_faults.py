@@ -45,6 +45,19 @@ async def restart_empty(site: Single) -> None:
     await asyncio.to_thread(site.server.start)
 
 
+async def restore_a_copy(site: Single) -> None:
+    """A restart from an older state of the disk: what was confirmed since is gone, the epochs are the same (P3)."""
+    aof, copy = site.folder / f"aof-{site.server.port}", site.folder / "copy"
+    shutil.copytree(aof, copy)
+    before = _publications(site.server)
+    await until(lambda: _publications(site.server) >= before + BEHIND, "the copy is far behind", 30)
+    site.server.kill()
+    shutil.rmtree(aof)
+    copy.rename(aof)
+    await asyncio.sleep(AWAY)
+    await asyncio.to_thread(site.server.start)
+
+
 async def kill_subscriptions(site: Single) -> None:
     """Again and again, so that it also meets nodes that are filling the gap of the time before."""
     for _ in range(KILLS):
