@@ -7,7 +7,6 @@ import asyncio
 import signal
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
 from itertools import groupby
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -46,25 +45,34 @@ class Chaos:
             _say(f"Starting two pods, Nginx and {kind.value} ...")
             own = folder / str(number)
             own.mkdir(parents=True)
-            async with open_site(kind, own) as site:
-                load = Load(site.stack.port, site.stack.token, site.ports, clients=self._clients)
-                try:
-                    await load.start()
-                    while faults and await self._one(faults.pop(0), site, load):
-                        pass
-                finally:
-                    await load.stop()
+            left = len(faults)
+            try:
+                async with open_site(kind, own) as site:
+                    await self._on(site, faults)
+            except Exception as error:  # it did not start, or did not end well
+                _say(f"The site failed:\n{error!r}")
+                if len(faults) == left:
+                    self.errors.append((faults.pop(0).name, repr(error)))
+
+    async def _on(self, site: Site, faults: list[Fault]) -> None:
+        load = Load(site.stack.port, site.stack.token, site.ports, clients=self._clients)
+        try:
+            await load.start()
+            while faults and await self._one(faults.pop(0), site, load):
+                pass
+        finally:
+            await load.stop()
 
     async def _one(self, fault: Fault, site: Site, load: Load) -> bool:
         """Whether the site may be used again."""
         began = monotonic()
         try:
             result = await run(fault, site, load)
-        except AssertionError as error:
-            _say(f"  {fault.name}: NO VERDICT\n{error}")
+        except Exception as error:  # whatever it is, the other faults come to their verdicts
+            _say(f"  {fault.name}: NO VERDICT\n{error!r}")
             for name, tail in site.stack.log_tails(10):
                 _say(f"    {name}: {tail}")
-            self.errors.append((fault.name, str(error)))
+            self.errors.append((fault.name, repr(error)))
             return False
         self.results.append(result)
         failures = result.failures()
@@ -97,11 +105,10 @@ def main() -> int:
         print(f"No fault is called {wanted.only!r}. There are:", *(f"  {fault.name}" for fault in FAULTS), sep="\n")
         return 2
     chaos, began = Chaos(wanted.clients, wanted.results), monotonic()
-    with suppress(asyncio.CancelledError):
-        try:
-            asyncio.run(_until_done(chaos, faults))
-        except KeyboardInterrupt:
-            return 130
+    try:
+        asyncio.run(_until_done(chaos, faults))
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        return 130
     _say("\n" + report.markdown(chaos.results, chaos.errors))
     _say(f"{monotonic() - began:.0f} s. Written to {wanted.results}: chaos.md, chaos.json, chaos.svg")
     complete = len(chaos.results) == len(faults)

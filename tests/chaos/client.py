@@ -121,7 +121,7 @@ class Client:
             case "welcome":
                 self._welcomed(message)
             case "insufficient":
-                self._insufficient(message.room)
+                self._insufficient(message)
             case "error":
                 assert self._connection is not None
                 self._connection.abort()  # `auth` failed
@@ -167,10 +167,15 @@ class Client:
         if connection is not None and connection is self._connection:
             connection.send(self._subscribe(room))
 
-    def _insufficient(self, room: str) -> None:
-        """What comes now has a position of which only half is known: it subscribes anew, to know the epoch."""
-        self.journal.append(Insufficient(monotonic(), room))
-        if self.positions.pop(room, None) is not None:
-            assert self._connection is not None
-            leave = msgspec.json.encode({"type": "unsubscribe", "room": room})
-            self._connection.send(leave, self._subscribe(room))
+    def _insufficient(self, message: Message) -> None:
+        """Goes on from where it is told to; where that is not said, it subscribes anew, to know it."""
+        now, where = monotonic(), message.room
+        if self.positions.pop(where, None) is None:
+            return  # the reply to its `subscribe` says where it begins
+        if message.epoch:
+            self.positions[where] = Position(message.epoch, message.offset)
+            self.journal.append(Began(now, where, message.epoch, message.offset, False))
+            return
+        self.journal.append(Insufficient(now, where))
+        assert self._connection is not None
+        self._connection.send(msgspec.json.encode({"type": "unsubscribe", "room": where}), self._subscribe(where))

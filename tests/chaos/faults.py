@@ -15,6 +15,7 @@ FAULTS = [
     Fault("SIGSTOP of Valkey for 10 s", Kind.SINGLE, broker.freeze_valkey),
     Fault("Valkey restart with AOF", Kind.SINGLE, broker.restart_with_aof),
     Fault("Valkey restart without persistence", Kind.SINGLE, broker.restart_empty, history_survives=False),
+    Fault("Valkey restored from an older copy", Kind.SINGLE, broker.restore_a_copy, history_survives=False),
     Fault("SIGSTOP of a worker for 10 s", Kind.SINGLE, pods.freeze_a_worker),
     Fault("kill -9 of a worker", Kind.SINGLE, pods.kill_a_worker),
     Fault("Nginx reload", Kind.SINGLE, pods.reload_nginx),

@@ -22,6 +22,9 @@ CLOSES = 0.75 * DRAIN - 0.2
 #: The pod whose connection to the broker leads through a proxy.
 REMOTE_POD = 2
 
+#: The one that a rolling restart begins with.
+SPARE_POD = 3
+
 _ENV = {
     f"CARILLON_NAMESPACES__{NAMESPACE.upper()}__HISTORY_SIZE": "10000",
     "CARILLON_DRAIN_TIMEOUT": str(DRAIN),
@@ -43,7 +46,7 @@ class Site:
 
     stack: Stack
     running: list[int] = field(default_factory=lambda: [1, 2])
-    spare: int = 3
+    spare: int = SPARE_POD
 
     def ports(self) -> list[int]:
         """Where the server API answers."""
@@ -81,15 +84,18 @@ async def _pods(folder: Path, url: str, *, remote_url: str = "", **env: str) -> 
     stack = Stack(
         folder / "stack",
         pods=3,
-        spare_pods=1,
+        late=[SPARE_POD],
         env={**_ENV, "CARILLON_REDIS_URL": url, **env},
         env_of_pod={REMOTE_POD: {"CARILLON_REDIS_URL": remote_url or url}},
     )
-    await asyncio.to_thread(stack.start)
+    starting = asyncio.ensure_future(asyncio.to_thread(stack.start))
     try:
+        await asyncio.shield(starting)
         yield stack
     finally:
-        await asyncio.to_thread(stack.stop)
+        await asyncio.wait((starting,))  # also after Ctrl-C meanwhile: else it would go on to start
+        if starting.exception() is None:
+            await asyncio.to_thread(stack.stop)
 
 
 @asynccontextmanager

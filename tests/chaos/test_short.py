@@ -12,7 +12,7 @@ from tests.chaos.load import Load
 from tests.chaos.run import run
 from tests.chaos.site import Kind, Site, open_site
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(120)]
 
 Ground = tuple[Site, Load]
 

@@ -10,21 +10,21 @@ LINE, SHADE, FAINT, INK = "#0b6e4f", "#f3d9dc", "#ddd", "#222"
 
 
 def timeline(results: Sequence[Result]) -> str:
-    """One document; all panels share the scale of deliveries, each has its own of time."""
+    """One document; each panel has its own scales: after an outage, what was missed comes at once."""
     height = TOP + len(results) * (PANEL + GAP)
-    most = max((rate for result in results for _, rate in result.timeline), default=1.0)
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}"',
         'font-family="sans-serif" font-size="11">',
         f'<rect width="{WIDTH}" height="{height}" fill="white"/>',
     ]
     for number, result in enumerate(results):
-        parts += _panel(result, TOP + number * (PANEL + GAP), most)
+        parts += _panel(result, TOP + number * (PANEL + GAP))
     return "\n".join([*parts, "</svg>"]) + "\n"
 
 
-def _panel(result: Result, top: float, most: float) -> list[str]:
+def _panel(result: Result, top: float) -> list[str]:
     bottom = top + PANEL
+    most = max((rate for _, rate in result.timeline), default=1.0)
     start, end = (result.timeline[0][0], result.timeline[-1][0]) if result.timeline else (0.0, 1.0)
     per_second = (WIDTH - LEFT - RIGHT) / max(end - start, 1.0)
 

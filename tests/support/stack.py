@@ -2,15 +2,14 @@
 
 Everything here blocks for milliseconds (starting: seconds), also in async tests: nothing here needs the test's loop."""
 
+import dataclasses
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, Self
 
 import httpx
@@ -38,18 +37,18 @@ _OF_THE_DEVELOPER = ("WEB_CONCURRENCY", "PORT")
 class Stack:
     """`with Stack(folder, pods=2, env={"CARILLON_MAX_CONNECTIONS": "3"}) as stack: ...`
 
-    `env` is added to the pods' environment, `env_of_pod` to one's; without `nginx`, `url` is the first pod itself.
-    The last `spare_pods` of the pods are known to Nginx but not started: `start_pod` does."""
+    `env` is added to the pods' environment; without `nginx`, `url` is the first pod itself. `late`: pods that wait for
+    `start_pod`."""
 
     def __init__(
         self,
         folder: Path,
         *,
         pods: int = 2,
-        spare_pods: int = 0,
+        late: Collection[int] = (),
         workers: int = 2,
         env: Mapping[str, str] | None = None,
-        env_of_pod: Mapping[int, Mapping[str, str]] = MappingProxyType({}),
+        env_of_pod: Mapping[int, Mapping[str, str]] | None = None,  # added to one pod's own
         nginx: bool = True,
         valkey_options: Sequence[str] = (),
         pod_command: Sequence[str] = POD_COMMAND,
@@ -57,7 +56,7 @@ class Stack:
     ) -> None:
         port = free_ports(1)[0] if nginx else None
         environ = hermetic_environment() | {"WEB_CONCURRENCY": str(workers), **(env or {})}
-        self.plan = plan(
+        planned = plan(
             folder,
             port=port,
             pods=pods,
@@ -66,14 +65,14 @@ class Stack:
             valkey_options=valkey_options,
             adjust_edge=adjust_edge,
         )
+        self.plan = dataclasses.replace(planned, pods=_with_own_env(planned.pods, env_of_pod or {}))
         self.folder = folder
         self.port = port or self.plan.pods[0].public_port
         self.url = f"http://{HOST}:{self.port}"
         self.ws_url = f"ws://{HOST}:{self.port}"
         self.pods: Sequence[Pod] = self.plan.pods
-        own = [{**pod.service.env, **env_of_pod.get(pod.number, {})} for pod in self.pods]
-        self._pods = [Child(replace(pod.service, env=env)) for pod, env in zip(self.pods, own, strict=True)]
-        self._spare = self._pods[pods - spare_pods :]
+        self._pods = [Child(pod.service) for pod in self.pods]
+        self._late = set(late)
         self._valkey = Child(self.plan.valkey) if self.plan.valkey else None
         self._edge = Child(self.plan.edge) if self.plan.edge else None
         api = self.url if nginx else self.pods[0].internal_url
@@ -104,7 +103,7 @@ class Stack:
         self._api.close()
         front = [self._edge] if self._edge else []
         try:
-            stop([*front, *self._pods])
+            stop([*front, *self._started])
         finally:
             stop([self._valkey] if self._valkey else [])
             running.remove(self)
@@ -120,9 +119,11 @@ class Stack:
 
     @property
     def _children(self) -> list[Child]:
-        """Without spare pods that do not run."""
-        pods = [pod for pod in self._pods if pod not in self._spare or pod.running]
-        return [child for child in (self._valkey, *pods, self._edge) if child]
+        return [child for child in (self._valkey, *self._started, self._edge) if child]
+
+    @property
+    def _started(self) -> list[Child]:
+        return [child for number, child in enumerate(self._pods, 1) if number not in self._late]
 
     # Use
 
@@ -171,14 +172,15 @@ class Stack:
     def start_pod(self, pod: int) -> None:
         """Starts a pod that has ended, on its old ports; `wait_ready` waits for it."""
         child = self._pods[pod - 1]
+        self._late.discard(pod)
         assert not child.running, f"pod {pod} runs already"
         child.sweep()
         child.start()
 
     def stop_pod(self, pod: int) -> None:
-        """Drains and ends a pod; from then on it is a spare one."""
+        """Drains and ends a pod; it waits for `start_pod`."""
         stop([self._pods[pod - 1]])
-        self._spare.append(self._pods[pod - 1])
+        self._late.add(pod)
 
     def kill_pod(self, pod: int) -> None:
         """Kill -9 of all of its processes."""
@@ -237,6 +239,14 @@ def hermetic_environment() -> dict[str, str]:
         if name in kept or (not name.startswith("CARILLON_") and name not in _OF_THE_DEVELOPER)
     }
     return environ | {"CARILLON_TOKEN_HMAC_SECRET": SECRET, "CARILLON_API_KEYS": API_KEY}
+
+
+def _with_own_env(pods: Sequence[Pod], env_of_pod: Mapping[int, Mapping[str, str]]) -> list[Pod]:
+    made = []
+    for pod in pods:
+        env = {**pod.service.env, **env_of_pod.get(pod.number, {})}
+        made.append(dataclasses.replace(pod, service=dataclasses.replace(pod.service, env=env)))
+    return made
 
 
 def _children_of(pid: int) -> list[int]:
