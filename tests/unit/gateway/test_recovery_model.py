@@ -57,8 +57,11 @@ class Recovery(RuleBasedStateMachine):
         positions=st.lists(st.none() | st.integers(0, 8), min_size=MEMBERS, max_size=MEMBERS),
         nodes=st.lists(NODE, min_size=MEMBERS, max_size=MEMBERS),
         here=st.booleans(),
+        prompt=st.booleans(),
     )
-    def begin(self, namespace: str, pads: list[int], positions: list[int | None], nodes: list[int], here: bool) -> None:
+    def begin(
+        self, namespace: str, pads: list[int], positions: list[int | None], nodes: list[int], here: bool, prompt: bool
+    ) -> None:
         """A room that has been, and members that have been there, who come; or are here already."""
         self.world = World(namespace)
         for pad in pads:
@@ -71,6 +74,8 @@ class Recovery(RuleBasedStateMachine):
             member.come(node)
         if here:
             self.world.settle()
+        for broker in self.world.brokers:
+            broker.prompt = prompt
 
     # -- clients
 
