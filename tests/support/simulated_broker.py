@@ -116,6 +116,8 @@ class SimulatedBroker(Broker):
         self.wanted: set[str] = set()
         self.sent: set[str] = set()
         self.is_connected = True
+        #: Whether the server does at once what it is asked, so that only the answer comes later.
+        self.prompt = False
         #: Rooms that are sent again after a loss, of which the node was not told yet.
         self._again: list[str] = []
 
@@ -129,6 +131,8 @@ class SimulatedBroker(Broker):
 
     async def _ask(self, what: str, room: str, work: Callable[[], object]) -> object:
         request = Request(what, room, work)
+        if self.prompt:
+            request.carry_out()
         self.requests.append(request)
         try:
             return await request.answered
