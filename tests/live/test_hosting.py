@@ -210,9 +210,9 @@ class TestWorkersThatDie:
             assert left < len(clients)
             eventually(lambda: pod.metric("carillon_connections") == left)
             assert pod.metric("carillon_http_requests_total") == requests
-            served = {pod.json("/who")["slot"] for _ in range(20)}
-            assert served == {0, 1}
-            assert pod.metric("carillon_http_requests_total") == requests + 20
+            served: list[int] = []
+            eventually(lambda: served.append(pod.json("/who")["slot"]) or set(served) == {0, 1})
+            assert pod.metric("carillon_http_requests_total") == requests + len(served)
 
     def test_nobody_waits_for_a_worker_that_boots(self) -> None:
         """It listens when it can serve; until then its neighbour gets all. The port counts as taken meanwhile (N3)."""
