@@ -7,9 +7,11 @@ import asyncio
 import ctypes
 import os
 import signal
+import socket
 import sys
 import time
 from types import FrameType
+from typing import Any
 
 import uvicorn
 from gunicorn.arbiter import Arbiter
@@ -28,11 +30,13 @@ class Worker(base.Worker):  # type: ignore[misc]  # gunicorn has no types
 
     slot: pod.Slot
     settings: Settings
+    sockets: list[Any]  # gunicorn's listeners, then our own
 
     def init_process(self) -> None:
         """Called after the fork; returns when the worker is to exit."""
         multiprocess.use_slot(self.slot.index)
         pod.enter(self.slot)
+        self._stop_listening()
         try:
             super().init_process()
         except (Exception, SystemExit) as error:
@@ -42,6 +46,14 @@ class Worker(base.Worker):  # type: ignore[misc]  # gunicorn has no types
             self.log.exception("A worker failed to boot and will be tried again")
             time.sleep(BOOT_RETRY)
             sys.exit(1)
+
+    def _stop_listening(self) -> None:
+        """Until the application has started: asyncio listens then. gunicorn does so right after the fork, and whoever
+        is put into that queue waits for seconds, while the pod's other workers could serve."""
+        listeners = [listener.sock for listener in self.sockets]
+        self.sockets = [_bound_to(listener.getsockname(), listener.family) for listener in listeners]
+        for listener in listeners:
+            listener.close()
 
     def _failed_to_boot(self, error: BaseException) -> bool:
         if isinstance(error, SystemExit):
@@ -99,4 +111,16 @@ class Worker(base.Worker):  # type: ignore[misc]  # gunicorn has no types
         )
         server = Server(config, NodeState(self.settings), self.slot, notify=self.notify, master=self.ppid)
         with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
-            runner.run(server.serve([listener.sock for listener in self.sockets]))
+            for bound in self.sockets:  # its connections inherit this: in TIME_WAIT they must not hold the port
+                bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            runner.run(server.serve(self.sockets))
+
+
+def _bound_to(address: Any, family: int) -> socket.socket:
+    """Shares the address with the other workers. Without SO_REUSEADDR: else what does not listen would not count as
+    taken (N3)."""
+    bound = socket.socket(family, socket.SOCK_STREAM)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    bound.bind(address)
+    bound.setblocking(False)
+    return bound

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from websockets.sync.client import connect
 
+from app.server.ports import why_not
 from tests.support.hosted import Pod, alive, eventually
 
 
@@ -28,6 +29,14 @@ def raw(port: int, data: bytes = b"") -> socket.socket:
     connection = socket.create_connection(("127.0.0.1", port), timeout=5)
     connection.sendall(data)
     return connection
+
+
+def refuses(port: int) -> bool:
+    try:
+        raw(port).close()
+    except ConnectionRefusedError:
+        return True
+    return False
 
 
 def answer(connection: socket.socket) -> bytes:
@@ -225,9 +234,22 @@ class TestWorkersThatDie:
             assert left < len(clients)
             eventually(lambda: pod.metric("carillon_connections") == left)
             assert pod.metric("carillon_http_requests_total") == requests
-            served = {pod.json("/who")["slot"] for _ in range(20)}
-            assert served == {0, 1}
-            assert pod.metric("carillon_http_requests_total") == requests + 20
+            served: list[int] = []
+            eventually(lambda: served.append(pod.json("/who")["slot"]) or set(served) == {0, 1})
+            assert pod.metric("carillon_http_requests_total") == requests + len(served)
+
+    def test_nobody_waits_for_a_worker_that_boots(self) -> None:
+        """It listens when it can serve; until then its neighbour gets all. The port counts as taken meanwhile (N3)."""
+        with Pod(workers=2, BOOT_SECONDS="2") as pod:
+            eventually(lambda: len(pod.children()) == 2)
+            eventually(lambda: refuses(pod.port) and why_not("127.0.0.1", pod.port), within=1.5)
+            pod.ready()
+            before = set(pod.children())
+            os.kill(pod.children()[0], signal.SIGKILL)
+            eventually(lambda: set(pod.children()) - before)
+            for _ in range(20):  # half of them would wait
+                eventually(lambda: pod.get("/healthz", timeout=0.5)[0] == 200, within=0.5)
+            assert pod.json("/readyz")["state"] == "starting"
 
     def test_a_stopped_worker_makes_the_pod_unready(self, pod: Pod) -> None:
         stopped = pod.signal_worker(1, signal.SIGSTOP)

@@ -44,6 +44,7 @@ def create_app() -> Any:
             if os.environ.get("STUBBORN"):
                 await asyncio.sleep(3600)
 
+    time.sleep(float(os.environ.get("BOOT_SECONDS", "0")))
     if os.path.exists(os.environ.get("BROKEN", "")):
         raise RuntimeError("cannot boot")
     slot = own_slot()
