@@ -326,7 +326,7 @@ class World:
             self.loop.turn(ENOUGH)
             for member in self.members:
                 member.look()
-            if not busy:
+            if not busy and not any(broker.requests for broker in self.brokers):  # time may have made them
                 return
         raise AssertionError("it never comes to rest")
 
