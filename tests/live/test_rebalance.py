@@ -43,7 +43,7 @@ def metric(stack: Stack, pod: int, name: str) -> float:
 
 
 async def test_a_late_pod_gets_its_part_and_every_client_moves_once_at_most(make_stack: StackFactory) -> None:
-    stack = make_stack(spare_pods=1, env={"CARILLON_REBALANCE_TOLERANCE": "0.1", "CARILLON_REBALANCE_RATE": str(RATE)})
+    stack = make_stack(late=[2], env={"CARILLON_REBALANCE_TOLERANCE": "0.1", "CARILLON_REBALANCE_RATE": str(RATE)})
     clients = [Browser(stack, number) for number in range(CLIENTS)]
     await open_all(list(clients))
     assert {client.pods[-1] for client in clients} == {"pod-1"}

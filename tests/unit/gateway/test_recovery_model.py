@@ -245,7 +245,7 @@ THOROUGH = settings(
     phases=[Phase.generate, Phase.shrink],
     suppress_health_check=list(HealthCheck),
 )
-TestRecovery = Recovery.TestCase
-TestRecovery.settings = settings(THOROUGH, max_examples=500, stateful_step_count=40, derandomize=True)
+TestRecovery = pytest.mark.timeout(300)(Recovery.TestCase)  # to make a failure short takes a minute
+TestRecovery.settings = settings(THOROUGH, max_examples=350, stateful_step_count=40, derandomize=True)
 TestRecoveryAtRandom = pytest.mark.long(pytest.mark.timeout(600)(AtRandom.TestCase))
 TestRecoveryAtRandom.settings = THOROUGH

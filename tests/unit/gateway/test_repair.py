@@ -232,6 +232,21 @@ async def test_what_belongs_to_a_history_that_is_over_is_dropped() -> None:
         assert not ann.of_type("insufficient")
 
 
+async def test_what_comes_while_history_is_read_is_delivered_after_it() -> None:
+    """It need not be read too."""
+    async with Node(namespaces={"chat": HISTORY}) as node:
+        ann = await node.connect("ann", "chat:x")
+        gate = Gate(node)
+        Deaf(node, 1)
+        await publish(node, 1, 2)
+        await until(lambda: gate.asked, "the gap is seen")
+        await publish(node, 3, 4)
+        await node.settled()
+        gate.open()
+        await until(lambda: heard(ann) == [1, 2, 3, 4], "all of them")
+        assert gate.asked == 1
+
+
 async def test_too_much_that_waits_is_read_from_history_instead(monkeypatch: pytest.MonkeyPatch) -> None:
     """Bounded in bytes (R2)."""
     monkeypatch.setattr(repair, "BUFFER_BYTES", 3)
