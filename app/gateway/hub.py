@@ -55,7 +55,7 @@ class Hub:
         self._leaving: dict[str, asyncio.Task[None]] = {}
         self._repairs = Repairs(self._read, self._deliver, self._begin_anew, counters)
         self._shortfalls = Shortfalls(settings.insufficient_spread, self._tell_insufficient)
-        self.position_check = PositionCheck(self.rooms, self._read, self._repairs.begin, settings.position_check)
+        self.position_check = PositionCheck(self.rooms, self._read, self._missed, settings.position_check)
         #: The send loop in C; None: it was not built, or is not wanted.
         self._send = native.load() if settings.native_send else None
 

@@ -121,6 +121,10 @@ def _bound_to(address: Any, family: int) -> socket.socket:
     taken (N3)."""
     bound = socket.socket(family, socket.SOCK_STREAM)
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-    bound.bind(address)
+    try:
+        bound.bind(address)
+    except OSError:  # connections of another program wait there in TIME_WAIT, which the master was not held up by
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind(address)
     bound.setblocking(False)
     return bound

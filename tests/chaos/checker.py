@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from app.broker.base import Position
-from tests.chaos.records import Began, Event, Heard, Insufficient, Outcome, Publication
+from tests.chaos.records import Began, Event, Heard, Outcome, Publication
 
 
 class Flaw(Enum):
@@ -71,7 +71,7 @@ def check(
         for event in journal:
             if isinstance(event, Began) and event.room not in members:
                 members[event.room] = _Member(client, event, truth)
-            elif isinstance(event, Heard | Began | Insufficient):
+            elif isinstance(event, Heard | Began):
                 members[event.room].take(event)
         for room, member in members.items():
             member.end(tops[room])
@@ -124,27 +124,20 @@ class _Member:
     def _begin(self, began: Began) -> None:
         self._epoch = began.epoch
         self._next = began.offset + 1
-        #: Between `insufficient` and the next `Began`: nothing is known of what comes.
-        self._in_limbo = False
         self._seen: dict[int, int] = {}
         self._missing: set[int] = set()
 
     def find(self, flaw: Flaw, what: str, count: int = 1) -> None:
         self.findings.append(Finding(flaw, self._client, self._room, what, count))
 
-    def take(self, event: Heard | Began | Insufficient) -> None:
+    def take(self, event: Heard | Began) -> None:
         if isinstance(event, Heard):
-            if not self._in_limbo:
-                self._hear(event.offset, event.id)
-        elif isinstance(event, Insufficient):
-            self.told += 1
-            self._settle()
-            self._in_limbo = True
+            self._hear(event.offset, event.id)
         elif event.recovered:
             self._go_on(event)
         else:
             self.told += event.recovered is False
-            if event.recovered is None and not self._in_limbo:
+            if event.recovered is None:
                 self.find(Flaw.UNTOLD, f"began anew at {event.offset} without having been told to")
             self._settle()
             self._begin(event)
@@ -181,9 +174,7 @@ class _Member:
         self._missing = set()
 
     def end(self, top: Position) -> None:
-        if self._in_limbo:
-            self.find(Flaw.LOST, "everything: it was told to begin anew and could not")
-        elif self._epoch != top.epoch:
+        if self._epoch != top.epoch:
             self.find(Flaw.UNTOLD, f"still in epoch {self._epoch} at {self._next - 1}, the room is in {top.epoch}")
         else:
             self._expect_from(top.offset + 1)

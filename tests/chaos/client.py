@@ -11,7 +11,7 @@ import msgspec
 
 from app.broker.base import Position
 from local.ports import HOST
-from tests.chaos.records import Began, Closed, Event, Heard, Insufficient, Opened
+from tests.chaos.records import Began, Closed, Event, Heard, Opened
 from tests.chaos.websocket import ABNORMAL, Connection, Message
 
 #: Seconds.
@@ -168,14 +168,6 @@ class Client:
             connection.send(self._subscribe(room))
 
     def _insufficient(self, message: Message) -> None:
-        """Goes on from where it is told to; where that is not said, it subscribes anew, to know it."""
-        now, where = monotonic(), message.room
-        if self.positions.pop(where, None) is None:
-            return  # the reply to its `subscribe` says where it begins
-        if message.epoch:
-            self.positions[where] = Position(message.epoch, message.offset)
-            self.journal.append(Began(now, where, message.epoch, message.offset, False))
-            return
-        self.journal.append(Insufficient(now, where))
-        assert self._connection is not None
-        self._connection.send(msgspec.json.encode({"type": "unsubscribe", "room": where}), self._subscribe(where))
+        """Something is not there any more; the room goes on after the position that is told."""
+        self.positions[message.room] = Position(message.epoch, message.offset)
+        self.journal.append(Began(monotonic(), message.room, message.epoch, message.offset, False))

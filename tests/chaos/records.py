@@ -47,13 +47,6 @@ class Began(NamedTuple):
     recovered: bool | None
 
 
-class Insufficient(NamedTuple):
-    """The client was told that it may have missed something in this room."""
-
-    at: float
-    room: str
-
-
 class Closed(NamedTuple):
     """A connection ended; `node` is the one that it was with."""
 
@@ -68,4 +61,4 @@ class Opened(NamedTuple):
     at: float
 
 
-Event = Heard | Began | Insufficient | Closed | Opened
+Event = Heard | Began | Closed | Opened
