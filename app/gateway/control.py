@@ -18,6 +18,7 @@ from app.gateway.hub import Hub
 from app.gateway.naming import USER_PREFIX
 from app.gateway.outbox import Entry
 from app.gateway.registry import Registry
+from app.gateway.revoking import REASON
 from app.gateway.session import Session
 from app.settings import SlowConsumer
 from app.telemetry import logs
@@ -211,7 +212,11 @@ class Control:
                 session.end(codes.SESSION_EXPIRED)
             elif session.claims is not None:
                 session.changes += 1
-                take_claims(session, action.rights.of_a_session(session.claims))
+                claims = action.rights.of_a_session(session.claims)
+                if session.gateway.revocations.refuse(claims):  # since another node has looked
+                    session.end(codes.INVALID_TOKEN, REASON)
+                else:
+                    take_claims(session, claims)
 
     def _kill(self, action: _Kill) -> None:
         """For the demo, in development mode only (N7)."""

@@ -162,8 +162,13 @@ class Gateway:
         """Runs something in the background; `stop` ends it."""
         task = asyncio.get_running_loop().create_task(work, context=context)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._ended)
         return task
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("task.failed", task=task.get_name(), exc_info=error)
 
     def unready(self) -> str | None:
         """Why this node takes nobody new, or None (N4)."""

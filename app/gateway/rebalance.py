@@ -58,6 +58,8 @@ class Rebalance:
 
     def hear(self, load: Load) -> None:
         """A node said what it holds."""
+        if not self.wanted:
+            return
         self._balance.hear(load, asyncio.get_running_loop().time())
 
     def retire(self, session: Session) -> None:
@@ -106,6 +108,9 @@ class Rebalance:
                 del self._old[session]
             else:
                 anyone = anyone or list(self._registry.by_id.values())
+                if not anyone:  # all have gone by themselves
+                    self._excess = 0
+                    break
                 session, reason = random.choice(anyone), "share"
                 self._excess -= 1
             if not session.ended:

@@ -398,6 +398,8 @@ class Session:
 
     def identified(self, claims: Claims) -> None:
         """Takes new claims. A token that expires is followed by a close somewhat later, never before `exp` (A2)."""
+        if self.ended:  # its deadline is that of the flush (O3)
+            return
         self.claims = claims
         self._deadline = NEVER
         if claims.expires_at is not None:

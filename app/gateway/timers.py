@@ -27,9 +27,10 @@ class TimerWheel:
     def set(self, item: Timed, at: float) -> None:
         """Moves the item to `at`; there is no second entry. Infinity: never."""
         self.remove(item)
-        if at == math.inf:
+        slot = at / self._tick
+        if slot == math.inf:
             return
-        item.slot = max(int(at / self._tick) + 1, self._turned + 1)
+        item.slot = max(int(slot) + 1, self._turned + 1)
         self._slots.setdefault(item.slot, set()).add(item)
 
     def remove(self, item: Timed) -> None:

@@ -77,7 +77,8 @@ class Unsubscribe(Call):
 class Refresh(Call):
     """New rights for a user's sessions, or one of them, on whichever node: all of a `token` of the same user; or some
     of `expires_at` (null: never), `rooms`, `publish`, the others stay; or `expired`: close 3005, come back with a new
-    token. Rooms that are not allowed any more are left, with `unsubscribed`."""
+    token. Rooms that are not allowed any more are left, with `unsubscribed`. A client that still holds an older token
+    can bring its rights back with it: revoke that one too."""
 
     user: User
     session: str | None = None

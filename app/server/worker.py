@@ -36,8 +36,8 @@ class Worker(base.Worker):  # type: ignore[misc]  # gunicorn has no types
         """Called after the fork; returns when the worker is to exit."""
         multiprocess.use_slot(self.slot.index)
         pod.enter(self.slot)
-        self._stop_listening()
         try:
+            self._stop_listening()
             super().init_process()
         except (Exception, SystemExit) as error:
             if self.age <= self.cfg.workers or not self._failed_to_boot(error):

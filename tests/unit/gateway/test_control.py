@@ -110,6 +110,29 @@ class TestRefresh:
             with pytest.raises(CommandError, match=reason):
                 await node.gateway.refresh("ann", token)
 
+    async def test_a_token_that_was_revoked_since_another_node_has_looked(self) -> None:
+        async with Node() as node:
+            ann = await node.connect("ann")
+            await node.gateway.revoke_token("t9")
+            rights = Rights.of(Claims("ann", None, ("*",), (), "t9", 5.0))
+            node.gateway.control(node.gateway._control.refresh("ann", None, rights))
+            assert await ended(ann) == 3500
+
+    async def test_who_is_being_closed_is_closed_in_time(self) -> None:
+        """O3: the flush before `goodbye` has an end, whatever comes meanwhile."""
+        async with Node() as node:
+            ann = await node.connect("ann")
+            ann.stop_reading()
+            await node.gateway.send_to_user("ann", "unread")
+            await until(lambda: ann.session.outbox, "it is queued")
+            await node.gateway.disconnect("ann")
+            await until(lambda: ann.session.ended, "it is being closed")
+            deadline = ann.session._deadline
+            await node.gateway.refresh("ann", Rights(rooms=("chat:x",)))
+            await node.gateway.send_to_user("ann", "after that")
+            ann.session.identified(Claims("ann"))
+            assert ann.session._deadline == deadline < float("inf")
+
     async def test_rights_that_have_run_out_end_the_session(self) -> None:
         async with Node(expiry_spread=0) as node:
             ann, bob = await node.connect("ann"), await node.connect("bob")

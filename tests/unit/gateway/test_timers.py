@@ -1,5 +1,6 @@
 """The wheel: never early, at most one tick late, one entry per item."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -34,6 +35,15 @@ def test_each_fires_once_and_in_time(deadlines: list[float]) -> None:
     for item, at in zip(items, deadlines, strict=True):
         assert len(item.fired) == 1
         assert at <= item.fired[0] <= at + 2 * TICK + 1e-6
+
+
+@pytest.mark.parametrize("at", [float("inf"), 1.7e308])
+def test_what_is_too_far_away_never_comes(at: float) -> None:
+    wheel, item = TimerWheel(), Item()
+    wheel.set(item, 1)
+    wheel.set(item, at)
+    turn_until(wheel, 4)
+    assert not item.fired
 
 
 def test_setting_anew_moves() -> None:
