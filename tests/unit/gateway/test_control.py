@@ -113,10 +113,14 @@ class TestRefresh:
     async def test_a_token_that_was_revoked_since_another_node_has_looked(self) -> None:
         async with Node() as node:
             ann = await node.connect("ann")
+            claims = Claims("ann", None, ("*",), (), "t9", 5.0)
+            rights = Rights.of(claims)
             await node.gateway.revoke_token("t9")
-            rights = Rights.of(Claims("ann", None, ("*",), (), "t9", 5.0))
+            await until(lambda: node.gateway.revocations.refuse(claims), "the node knows it")
             node.gateway.control(node.gateway._control.refresh("ann", None, rights))
             assert await ended(ann) == 3500
+            assert ann.session.claims is not None
+            assert ann.session.claims.jti is None
 
     async def test_who_is_being_closed_is_closed_in_time(self) -> None:
         """O3: the flush before `goodbye` has an end, whatever comes meanwhile."""
