@@ -17,7 +17,9 @@ class LoadFailed(Exception):
 class Load:
     """Clients of the server on `port`. Members get publications, the publisher sends them, idle ones are just there."""
 
-    def __init__(self, program: Path, port: int, ping: tuple[str, str] | None) -> None:
+    def __init__(self, program: Path, name: str, port: int, ping: tuple[str, str] | None) -> None:
+        """`name`: the server's, for what is said when something fails."""
+        self._name = name
         self._folder = TemporaryDirectory(prefix="carillon-bench-")
         self._process = subprocess.Popen(
             [program, str(port), *(ping or ())], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -54,7 +56,7 @@ class Load:
         text = "".join(line.text() + "\n" for line in lines)
         answer = self._ask("connect", role, self._file(text), in_flight, seconds)
         if answer["failed"]:
-            raise LoadFailed(f"{answer['failed']} connections failed: {answer['failure']}")
+            raise LoadFailed(f"{self._name}: {answer['failed']} connections failed: {answer['failure']}")
         return answer
 
     def publish(
@@ -64,14 +66,14 @@ class Load:
         answer = self._ask("publish", count, window, rate, self._file(template), seconds)
         lost = answer["expected"] - answer["delivered"]
         if answer["disordered"] or answer["closed"] or (whole and lost):
-            raise LoadFailed(f"of {answer['expected']} deliveries {lost} are missing: {answer}")
+            raise LoadFailed(f"{self._name}: of {answer['expected']} deliveries {lost} are missing: {answer}")
         return answer
 
     def ask(self, count: int, in_flight: int, message: str, expected: str, seconds: float = 60) -> dict[str, Any]:
         """Members send `message` and wait for an answer that has `expected` in it, `count` times in all."""
         answer = self._ask("ask", count, in_flight, self._file(message), expected, seconds)
         if answer["answered"] != count:
-            raise LoadFailed(f"of {count} commands {answer['answered']} were answered")
+            raise LoadFailed(f"{self._name}: of {count} commands {answer['answered']} were answered")
         return answer
 
     def stall(self, members: int) -> None:

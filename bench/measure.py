@@ -122,7 +122,7 @@ def _seen_by(answer: Mapping[str, Any]) -> Figures:
 
 def loaded(stack: ExitStack, bench: Bench, server: Server) -> Loaded:
     """The server with a load client of its own, for as long as `stack` lasts."""
-    return Loaded(server, stack.enter_context(Load(bench.native.load, server.port, server.dialect.ping)))
+    return Loaded(server, stack.enter_context(Load(bench.native.load, server.name, server.port, server.dialect.ping)))
 
 
 def in_turn(bench: Bench, phase: str, parameters: Mapping[str, Any], work: Mapping[str, Callable[[], Figures]]) -> None:
