@@ -76,11 +76,6 @@ class Loaded:
         self.load.connect("publisher", [self.server.dialect.publisher()])
         return self
 
-    def anew(self, members: int) -> Self:
-        """Closes all connections and makes others: what is peculiar to some goes with them."""
-        self.load.close()
-        return self.members(members).publisher()
-
     def idle(self, lines: Sequence[Line]) -> Self:
         self.load.connect("idle", lines)
         return self

@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 from bench.dialect import text_of
-from bench.measure import Bench, Figures, Loaded, in_turn, loaded
+from bench.measure import Bench, Loaded, in_turn, loaded
 from bench.peer_servers import peer_servers
 from bench.product import product
 from bench.server import Server, floor
@@ -16,8 +16,7 @@ PAYLOAD = 200
 #: The product without its send loop in C.
 IN_PYTHON = "carillon, pure Python"
 
-#: Peers that are measured with more members than MOST_FOR_ALL: the others take minutes. So do so many handshakes for
-#: each turn; there, connections are made once.
+#: Peers that are measured with more members than MOST_FOR_ALL: the others take minutes.
 FAST = ("tutorial", "picows_server")
 MOST_FOR_ALL = 1000
 
@@ -28,7 +27,7 @@ def run(bench: Bench) -> None:
             names = ("tutorial",) if bench.quick else FAST if members > MOST_FOR_ALL else None
             servers = _servers(bench, stack, names)
             all_loaded = [loaded(stack, bench, server).members(members).publisher() for server in servers]
-            compare(bench, "fan-out", all_loaded, members, PAYLOAD, anew=members <= MOST_FOR_ALL)
+            compare(bench, "fan-out", all_loaded, members, PAYLOAD)
 
 
 def compare(
@@ -39,23 +38,16 @@ def compare(
     payload: int = PAYLOAD,
     *,
     rooms: int | None = None,
-    anew: bool = False,
     **how: Any,
 ) -> None:
-    """The same publications through each server in turn. The floor sends what the product sends, byte for byte.
-
-    `anew`: over other connections in each turn, as where the kernel has put some shows in what they cost."""
+    """The same publications through each server in turn. The floor sends what the product sends, byte for byte."""
     product_ = next(one for one in servers if one.server.name == "carillon")
     text = text_of(payload)
     wire = round(product_.load.publish(1, product_.server.dialect.publish(text))["bytes"] / members)
     templates = {one.server.name: one.server.dialect.publish(text) for one in servers} | {"floor": text_of(wire)}
-
-    def deliver(one: Loaded) -> Figures:
-        if anew:
-            one.anew(members)
-        return one.deliveries(templates[one.server.name], members=members, **how)
-
-    work = {one.server.name: partial(deliver, one) for one in servers}
+    work = {
+        one.server.name: partial(one.deliveries, templates[one.server.name], members=members, **how) for one in servers
+    }
     parameters = {"members": members, "payload": payload} | ({"rooms": rooms} if rooms else {})
     in_turn(bench, phase, parameters, work)
 

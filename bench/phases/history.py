@@ -33,14 +33,7 @@ ENTERING = 500
 AFTERWARDS = 0.3
 
 #: What `--quick` leaves out.
-THOROUGH = {
-    "history 10",
-    "history 1,000",
-    "nothing missed",
-    "10 missed",
-    "no presence, a room each",
-    "presence, a room each",
-}
+THOROUGH = {"history 10", "history 1,000", "nothing missed", "no presence, a room each", "presence, a room each"}
 
 _NAMESPACES = {f"KEPT{size}__HISTORY_SIZE": str(size) for size in SIZES} | {"HALL__PRESENCE": "1"}
 

@@ -24,4 +24,4 @@ def run(bench: Bench) -> None:
             *peer_servers(stack, bench.folder, ("tutorial",) if bench.quick else None),
         ]
         all_loaded = [loaded(stack, bench, server).members(MEMBERS).publisher() for server in servers]
-        compare(bench, "saturation", all_loaded, MEMBERS, anew=True, seconds=1.5, window=WINDOW)
+        compare(bench, "saturation", all_loaded, MEMBERS, seconds=1.5, window=WINDOW)
