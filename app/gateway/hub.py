@@ -155,12 +155,15 @@ class Hub:
         """Reads the room's history while the joiner's publications are collected (R1)."""
         if room.joining is None:
             room.joining = {}
-        for _ in range(REPLAY_TRIES):
+        for left in reversed(range(REPLAY_TRIES)):
             # What was heard before the read is sent is in it, or belongs to another history.
             room.joining[session] = []
             if room.reads is None:
                 room.reads = SharedReads(partial(self._read, room))
-            replay = await room.reads.get(None if since is None else since.offset)
+            offset = None if since is None else since.offset
+            # The last one is its own: each shared one may be cut for another who needs too much.
+            alone = offset is not None and not left
+            replay = await (self._read(room, offset) if alone else room.reads.get(offset))
             if replay.era == room.era and (since is None or not replay.cut_for_another(since)):
                 break
         if replay.era != room.era:
@@ -204,9 +207,11 @@ class Hub:
             else:
                 for delivery in some:
                     self._deliver_one(room, session, delivery)
+        if session.ended:  # by the replay: it has left
+            return
         if room.top is not None and room.top.offset < top.offset:
             room.start_late(session, top.offset)
-        if len(missed) > JOINING_LIMIT:
+        elif len(missed) > JOINING_LIMIT:
             session.tell_insufficient(room)
             return
         for delivery in missed:  # of another epoch: that one had ended when the position was read
@@ -249,7 +254,9 @@ class Hub:
         except UnknownVersion as error:
             log.warning("publication.unreadable", error=str(error))
             self._counters.unreadable["publication"] += 1
-            if position.offset:
+            if position.offset and room.top is None:
+                room.era += 1  # nobody has joined yet: who is about to reads again
+            elif position.offset:
                 self._repairs.miss(room)
             return
         self._counters.received[room.namespace] += 1

@@ -1,6 +1,7 @@
 """Gaps in what a node has heard: fetched from history and delivered before anything later (R2)."""
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 
 from app.broker.base import BrokerUnavailable, Position
@@ -68,19 +69,19 @@ class Repairs:
         """Reads until nothing was missed since the last read was sent. What was heard before that is in it, or belongs
         to another history, and need not be kept."""
         try:
-            async with self._turns:
-                while (room.members or room.waiting) and room.top is not None:
+            while (room.members or room.waiting) and room.top is not None:
+                pause = PAUSE
+                async with self._turns:  # who waits for a broker that does not answer lets others go on
                     room.drop_held()
-                    try:
+                    with contextlib.suppress(BrokerUnavailable):
                         replay = await self._read(room, room.top.offset)
-                    except BrokerUnavailable:
-                        await asyncio.sleep(PAUSE)
-                        continue
-                    before = room.top
-                    if replay.era == room.era and self._fill(room, replay):
-                        break
-                    if room.top == before:  # two histories at once: one of them will be over
-                        await asyncio.sleep(SHORT_PAUSE)
+                        before = room.top
+                        if replay.era == room.era and self._fill(room, replay):
+                            break
+                        # Nothing new: two histories at once, one of them will be over.
+                        pause = SHORT_PAUSE if room.top == before else 0
+                if pause:
+                    await asyncio.sleep(pause)
         finally:
             # In one step: a gap that is found from here on begins anew.
             room.held = None

@@ -30,7 +30,8 @@ class Replay:
     def of(cls, room_name: str, page: Page, era: int, *, deflate_from: int) -> Self:
         """Ends before what this release cannot read (P6); a read that begins there finds that something is missing."""
         deliveries: list[Delivery] = []
-        cut = page.cut
+        # Another release may keep more than this one reads at once.
+        cut = page.cut or (bool(page.publications) and page.publications[-1][0] < page.top.offset)
         for offset, envelope in page.publications:
             try:
                 publication = unpack(envelope)

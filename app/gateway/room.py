@@ -131,9 +131,11 @@ class Room:
         return True
 
     def begin_anew(self, top: Position) -> None:
-        """The room has another history, or what came meanwhile is unknown: nobody is ahead of it any more."""
+        """What comes does not follow what came. In another history nobody is ahead; in the same one, who knows all up
+        to `top` or more has missed nothing."""
+        same = self.top is not None and self.top.epoch == top.epoch
+        self.late = {m: start for m, start in (self.late or {}).items() if same and start >= top.offset} or None
         self.top = top
-        self.late = None
         self.era += 1
 
     def drop_held(self) -> None:

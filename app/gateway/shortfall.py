@@ -26,8 +26,9 @@ class Shortfalls:
     def note(self, room: Room) -> None:
         """All members are to be told. Until its turn nothing of the room is written to a member, so that what it hears
         afterwards begins with being told (invariant 1)."""
-        fresh = room.members - (room.uninformed or set())
-        room.uninformed = set(room.members) or None
+        waiting = room.uninformed or set()
+        fresh = {member for member in room.members - waiting if not room.late or member not in room.late}
+        room.uninformed = waiting | fresh or None
         room.dirty = True
         if not self._spread:
             self.tell_all(room)
