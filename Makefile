@@ -3,8 +3,8 @@
 .PHONY: help run test test-long chaos bench bench-quick fuzz lint fmt docs locks clean
 
 PY := .venv/bin/python
-LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
-	pyproject.toml
+COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
+LOCK := $(COMPILE) pyproject.toml
 
 help: ## List the commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(firstword $(MAKEFILE_LIST)) | awk -F'|' '{printf "make %-11s %s\n", $$1, $$2}'
@@ -52,6 +52,7 @@ locks: ## Compile requirements/*.txt anew from pyproject.toml (needs uv)
 	$(LOCK) --group run -o requirements/run.txt
 	$(LOCK) --group run --group test -c requirements/run.txt -o requirements/test.txt
 	$(LOCK) --group test --group fuzz -c requirements/test.txt -o requirements/fuzz.txt
+	$(COMPILE) --group kube --no-deps -o requirements/kube.txt
 	$(LOCK) --group load -c requirements/test.txt -o requirements/load.txt
 	$(LOCK) --group bench -c requirements/test.txt -o requirements/bench.txt
 
