@@ -46,6 +46,18 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
     return report
 
 
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """In a worker of xdist: its skips are told to the one who writes the summary."""
+    if workeroutput := getattr(session.config, "workeroutput", None):
+        workeroutput["missing"] = dict(parts.missing)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """In the one who writes the summary, when a worker has ended; one that crashed has nothing to tell."""
+    parts.missing.update(getattr(node, "workeroutput", {}).get("missing", {}))
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     if parts.missing:
         terminalreporter.section("MISSING PARTS: these were NOT tested", sep="!", red=True, bold=True)

@@ -12,12 +12,14 @@ from app.wire.frames import CLOSE, FIN, RSV1, TEXT
 
 TIMEOUT = 10.0
 
+#: Always the same (that of RFC 6455 section 5.7), so that tests which are named after frames keep their names.
+MASK = bytes.fromhex("37fa213d")
+
 SERVER_PING = (TEXT, b'{"type":"ping"}')
 
 
-def client_frame(opcode: int, payload: bytes, *, final: bool = True, reserved: int = 0) -> bytes:
+def client_frame(opcode: int, payload: bytes, *, final: bool = True, reserved: int = 0, mask: bytes = MASK) -> bytes:
     """A masked frame (RFC 6455 section 5.2)."""
-    mask = os.urandom(4)
     size = len(payload)
     if size < 126:
         length = bytes([0x80 | size])

@@ -1,6 +1,5 @@
 """The parser: RFC 6455 section 5, however the bytes arrive."""
 
-import os
 import zlib
 from collections.abc import Sequence
 
@@ -9,24 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.wire.deflate import deflate
-from app.wire.frames import BINARY, CLOSE, CONTINUATION, FIN, PING, PONG, RSV1, TEXT, close_payload, framed
+from app.wire.frames import BINARY, CLOSE, CONTINUATION, PING, PONG, RSV1, TEXT, close_payload, framed
 from app.wire.parser import FrameParser, Violation, read_close
+from tests.support.raw_websocket import client_frame
 
 MAX = 70_000
-
-
-def masked(opcode: int, payload: bytes, *, final: bool = True, first: int = 0, mask: bytes | None = None) -> bytes:
-    """One frame as a client sends it."""
-    mask = os.urandom(4) if mask is None else mask
-    head = bytes([(FIN if final else 0) | first | opcode])
-    size = len(payload)
-    if size < 126:
-        head += bytes([0x80 | size])
-    elif size < 65_536:
-        head += bytes([0x80 | 126]) + size.to_bytes(2, "big")
-    else:
-        head += bytes([0x80 | 127]) + size.to_bytes(8, "big")
-    return head + mask + bytes(byte ^ mask[index % 4] for index, byte in enumerate(payload))
 
 
 def read(chunks: Sequence[bytes], max_size: int = MAX) -> list[tuple[int, bytes]]:
@@ -50,7 +36,7 @@ messages = st.one_of(
 @settings(max_examples=200)
 @given(st.lists(messages, max_size=6), st.data())
 def test_any_chop_of_any_messages_gives_the_same(sent: list[tuple[int, bytes]], data: st.DataObject) -> None:
-    stream = b"".join(masked(opcode, payload) for opcode, payload in sent)
+    stream = b"".join(client_frame(opcode, payload) for opcode, payload in sent)
     cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=8)))
     chunks = [stream[a:b] for a, b in zip([0, *cuts], [*cuts, len(stream)], strict=True)]
     assert read(chunks) == sent
@@ -60,10 +46,10 @@ def test_any_chop_of_any_messages_gives_the_same(sent: list[tuple[int, bytes]], 
 def test_fragments_are_joined_with_control_frames_between_them(text: bytes, data: st.DataObject) -> None:
     cuts = sorted(data.draw(st.lists(st.integers(0, len(text)), min_size=1, max_size=5)))
     parts = [text[a:b] for a, b in zip([0, *cuts], [*cuts, len(text)], strict=True)]
-    stream = masked(TEXT, parts[0], final=False)
+    stream = client_frame(TEXT, parts[0], final=False)
     for part in parts[1:-1]:
-        stream += masked(PING, b"!") + masked(CONTINUATION, part, final=False)
-    stream += masked(CONTINUATION, parts[-1])
+        stream += client_frame(PING, b"!") + client_frame(CONTINUATION, part, final=False)
+    stream += client_frame(CONTINUATION, parts[-1])
     assert [message for message in read([stream]) if message[0] == TEXT] == [(TEXT, text)]
 
 
@@ -72,7 +58,7 @@ streams = st.lists(
     st.one_of(
         st.binary(max_size=20),
         st.builds(
-            lambda opcode, payload, final, reserved: masked(opcode, payload, final=final, first=reserved),
+            lambda opcode, payload, final, reserved: client_frame(opcode, payload, final=final, reserved=reserved),
             st.sampled_from([CONTINUATION, TEXT, TEXT, BINARY, CLOSE, PING, PONG, 3]),
             st.binary(max_size=130),
             st.booleans(),
@@ -112,7 +98,7 @@ def test_any_bytes_give_the_same_however_they_are_split(stream: bytes, data: st.
 @pytest.mark.parametrize("size", [0, 1, 125, 126, 65_535, 65_536])
 def test_every_form_of_length(size: int) -> None:
     payload = b"x" * size
-    assert read([masked(BINARY, payload)]) == [(BINARY, payload)]
+    assert read([client_frame(BINARY, payload)]) == [(BINARY, payload)]
     assert framed(BINARY, payload).endswith(payload)
 
 
@@ -120,19 +106,19 @@ def test_every_form_of_length(size: int) -> None:
     ("data", "code"),
     [
         (framed(TEXT, b"not masked"), 1002),
-        (masked(TEXT, b"", first=0x40), 1002),
-        (masked(TEXT, b"", first=0x10), 1002),
-        (masked(0x3, b""), 1002),
-        (masked(0xB, b""), 1002),
-        (masked(CONTINUATION, b""), 1002),
-        (masked(TEXT, b"a", final=False) + masked(TEXT, b"b"), 1002),
-        (masked(PING, b"", final=False), 1002),
-        (masked(PING, b"x" * 126), 1002),
+        (client_frame(TEXT, b"", reserved=0x40), 1002),
+        (client_frame(TEXT, b"", reserved=0x10), 1002),
+        (client_frame(0x3, b""), 1002),
+        (client_frame(0xB, b""), 1002),
+        (client_frame(CONTINUATION, b""), 1002),
+        (client_frame(TEXT, b"a", final=False) + client_frame(TEXT, b"b"), 1002),
+        (client_frame(PING, b"", final=False), 1002),
+        (client_frame(PING, b"x" * 126), 1002),
         (b"\x81\xfe\0\x01\0\0\0\0a", 1002),  # section 5.2: a length is as short as it can be
         (b"\x81\xff\0\0\0\0\0\0\x01\0", 1002),
-        (masked(TEXT, b"\xff"), 1007),
-        (masked(TEXT, b"\xc3", final=False) + masked(CONTINUATION, b"x"), 1007),
-        (masked(BINARY, b"x" * (MAX + 1)), 1009),
+        (client_frame(TEXT, b"\xff"), 1007),
+        (client_frame(TEXT, b"\xc3", final=False) + client_frame(CONTINUATION, b"x"), 1007),
+        (client_frame(BINARY, b"x" * (MAX + 1)), 1009),
         (b"\x82\xff" + (2**62).to_bytes(8, "big"), 1009),
     ],
 )
@@ -142,22 +128,22 @@ def test_what_breaks_the_rules_ends_with_its_code(data: bytes, code: int) -> Non
 
 def test_a_size_is_refused_from_the_head_alone_also_over_fragments() -> None:
     assert violation(b"\x82\xfe\xff\xff", max_size=1000) == 1009
-    fragments = masked(BINARY, b"x" * 600, final=False) + masked(CONTINUATION, b"x" * 600)[:4]
+    fragments = client_frame(BINARY, b"x" * 600, final=False) + client_frame(CONTINUATION, b"x" * 600)[:4]
     assert violation(fragments, max_size=1000) == 1009
 
 
 @pytest.mark.parametrize(("max_size", "allowed"), [(100, 128), (64_000, 1000)])
 def test_fragments_are_bounded_in_number(max_size: int, allowed: int) -> None:
-    begun = masked(TEXT, b"", final=False) + masked(CONTINUATION, b"", final=False) * (allowed - 1)
-    end = masked(CONTINUATION, b"x")
+    begun = client_frame(TEXT, b"", final=False) + client_frame(CONTINUATION, b"", final=False) * (allowed - 1)
+    end = client_frame(CONTINUATION, b"x")
     assert read([(begun + end) * 2], max_size) == [(TEXT, b"x")] * 2
-    assert violation(begun + masked(CONTINUATION, b"", final=False), max_size) == 1008
+    assert violation(begun + client_frame(CONTINUATION, b"", final=False), max_size) == 1008
 
 
 def test_a_message_that_comes_byte_by_byte_costs_each_byte_the_same() -> None:
     """Not more the more has come already: counted in bytes that the parser moves, not in time."""
     parser = FrameParser(MAX)
-    stream = masked(BINARY, b"x" * MAX)
+    stream = client_frame(BINARY, b"x" * MAX)
     for index in range(len(stream) - 1):
         before = parser._buffer
         assert list(parser.feed(stream[index : index + 1])) == []
@@ -167,21 +153,21 @@ def test_a_message_that_comes_byte_by_byte_costs_each_byte_the_same() -> None:
 
 def test_whether_something_is_half_done() -> None:
     parser = FrameParser(MAX)
-    frame = masked(TEXT, b"hello")
+    frame = client_frame(TEXT, b"hello")
     assert not parser.unfinished
     list(parser.feed(frame[:1]))
     assert parser.unfinished
     list(parser.feed(frame[1:]))
     assert not parser.unfinished
-    list(parser.feed(masked(TEXT, b"hello", final=False)))
+    list(parser.feed(client_frame(TEXT, b"hello", final=False)))
     assert parser.unfinished
-    list(parser.feed(masked(CONTINUATION, b"")))
+    list(parser.feed(client_frame(CONTINUATION, b"")))
     assert not parser.unfinished
 
 
 def test_what_comes_after_the_reader_has_stopped_is_kept() -> None:
     parser = FrameParser(MAX)
-    for message in parser.feed(masked(TEXT, b"1") + masked(TEXT, b"2")):
+    for message in parser.feed(client_frame(TEXT, b"1") + client_frame(TEXT, b"2")):
         assert message == (TEXT, b"1")
         break
     assert parser.unfinished
@@ -226,13 +212,13 @@ class TestCompressed:
         deflated = deflate(text)
         cut = data.draw(st.integers(0, len(deflated)))
         stream = (
-            masked(TEXT, deflated, first=RSV1)
-            + masked(TEXT, text)
-            + masked(TEXT, deflated[:cut], final=False, first=RSV1)
-            + masked(PING, b"!")
-            + masked(CONTINUATION, deflated[cut:])
-            + masked(BINARY, text[:1], final=False)
-            + masked(CONTINUATION, text[1:])
+            client_frame(TEXT, deflated, reserved=RSV1)
+            + client_frame(TEXT, text)
+            + client_frame(TEXT, deflated[:cut], final=False, reserved=RSV1)
+            + client_frame(PING, b"!")
+            + client_frame(CONTINUATION, deflated[cut:])
+            + client_frame(BINARY, text[:1], final=False)
+            + client_frame(CONTINUATION, text[1:])
         )
         expected = [(TEXT, text), (TEXT, text), (PING, b"!"), (TEXT, text), (BINARY, text)]
         assert self.read(stream) == expected
@@ -242,29 +228,32 @@ class TestCompressed:
     @pytest.mark.parametrize(
         ("stream", "code"),
         [
-            (masked(PING, b"", first=RSV1), 1002),
-            (masked(CLOSE, b"", first=RSV1), 1002),
-            (masked(TEXT, b"", first=0x20), 1002),
-            (masked(TEXT, deflate(b"x"), first=RSV1 | 0x10), 1002),
-            (masked(TEXT, b"a", final=False, first=RSV1) + masked(CONTINUATION, b"b", first=RSV1), 1002),
-            (masked(TEXT, b"no deflate data", first=RSV1), 1007),
-            (masked(BINARY, b"", first=RSV1), 1007),
-            (masked(TEXT, deflate(b"\xff" * 50), first=RSV1), 1007),
+            (client_frame(PING, b"", reserved=RSV1), 1002),
+            (client_frame(CLOSE, b"", reserved=RSV1), 1002),
+            (client_frame(TEXT, b"", reserved=0x20), 1002),
+            (client_frame(TEXT, deflate(b"x"), reserved=RSV1 | 0x10), 1002),
+            (
+                client_frame(TEXT, b"a", final=False, reserved=RSV1) + client_frame(CONTINUATION, b"b", reserved=RSV1),
+                1002,
+            ),
+            (client_frame(TEXT, b"no deflate data", reserved=RSV1), 1007),
+            (client_frame(BINARY, b"", reserved=RSV1), 1007),
+            (client_frame(TEXT, deflate(b"\xff" * 50), reserved=RSV1), 1007),
         ],
     )
     def test_what_breaks_the_rules_ends_with_its_code(self, stream: bytes, code: int) -> None:
         assert self.violation(stream) == code
 
     def test_without_agreement_nothing_may_be_compressed(self) -> None:
-        assert violation(masked(TEXT, deflate(b"x"), first=RSV1)) == 1002
+        assert violation(client_frame(TEXT, deflate(b"x"), reserved=RSV1)) == 1002
 
     def test_the_limit_holds_before_and_after_inflating(self) -> None:
-        fits = masked(BINARY, deflate(bytes(1000)), first=RSV1)
+        fits = client_frame(BINARY, deflate(bytes(1000)), reserved=RSV1)
         assert self.read(fits, max_size=1000) == [(BINARY, bytes(1000))]
-        assert self.violation(masked(BINARY, deflate(bytes(1001)), first=RSV1), max_size=1000) == 1009
+        assert self.violation(client_frame(BINARY, deflate(bytes(1001)), reserved=RSV1), max_size=1000) == 1009
         bomb = zlib.compressobj(9, zlib.DEFLATED, -15)
         packed = bomb.compress(bytes(1_000_000)) + bomb.flush(zlib.Z_SYNC_FLUSH)
-        halves = masked(TEXT, packed[:500], final=False, first=RSV1) + masked(CONTINUATION, packed[500:])
+        halves = client_frame(TEXT, packed[:500], final=False, reserved=RSV1) + client_frame(CONTINUATION, packed[500:])
         assert self.violation(halves) == 1009
         assert self.violation(b"\xc2\xfe\xff\xff", max_size=1000) == 1009
 
@@ -273,6 +262,6 @@ class TestCompressed:
     def test_any_payload_gives_a_message_or_a_violation(self, payloads: list[bytes]) -> None:
         for payload in payloads:
             try:
-                assert len(self.read(masked(BINARY, payload, first=RSV1), max_size=100)[0][1]) <= 100
+                assert len(self.read(client_frame(BINARY, payload, reserved=RSV1), max_size=100)[0][1]) <= 100
             except Violation as broken:
                 assert broken.close.code in (1007, 1009)  # noqa: PT017 - it need not be raised
