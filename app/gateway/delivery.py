@@ -1,5 +1,7 @@
 """One publication on its way to the members of this node: encoded, framed and compressed once per format, shared."""
 
+from collections.abc import Sequence
+
 from msgspec import UNSET
 
 from app.broker.base import Position
@@ -51,3 +53,10 @@ class Delivery:
         return format.frame(
             Message(room=self.room_name, offset=self.position.offset, skipped=self.skipped + skipped or UNSET)
         )
+
+
+def joined(deliveries: Sequence[Delivery], format: Format, *, compressed: bool) -> bytes:
+    """What a socket is given for all of them; for one it is the shared frame itself, not a copy."""
+    frames = [delivery.frame(format) for delivery in deliveries]
+    wires = [frame.deflated if compressed else frame.wire for frame in frames]
+    return wires[0] if len(wires) == 1 else b"".join(wires)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from app import native
 from app.broker.base import NO_POSITION, Broker, BrokerUnavailable, History, Position
-from app.gateway.delivery import Delivery
+from app.gateway.delivery import Delivery, joined
 from app.gateway.laggards import Laggards, client_key
 from app.gateway.naming import namespace_of
 from app.gateway.outbox import Entry
@@ -16,7 +16,7 @@ from app.gateway.position_check import PositionCheck
 from app.gateway.presence import Presence
 from app.gateway.registry import Registry
 from app.gateway.repair import Repairs
-from app.gateway.replay import Replay, SharedReads, joined, portions
+from app.gateway.replay import Replay, SharedReads, portions
 from app.gateway.room import JOINING_LIMIT, Room
 from app.gateway.shortfall import Shortfalls
 from app.settings import Namespace, Settings, SlowConsumer
@@ -341,9 +341,7 @@ class Hub:
         apart = {*self._senders(room, deliveries), *(room.skipped or ()), *(room.late or ())}
         passing = []
         for format, compressed, writers in room.writers:
-            frames = [delivery.frame(format) for delivery in deliveries]
-            wires = [frame.deflated if compressed else frame.wire for frame in frames]
-            data = wires[0] if len(wires) == 1 else b"".join(wires)
+            data = joined(deliveries, format, compressed=compressed)
             ranges = writers.around(apart) if apart else [(0, len(writers))]
             passing += [(writers, start, stop, data) for start, stop in ranges]
         room.passing = passing

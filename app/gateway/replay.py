@@ -6,7 +6,6 @@ from typing import Self
 
 from app.broker.base import Page, Position
 from app.gateway.delivery import Delivery
-from app.wire.plain import Format
 from app.wire.publication import UnknownVersion, unpack
 
 #: What of a replay is one write, in bytes of data; the next one is for the outbox if the client does not read (O1).
@@ -74,12 +73,6 @@ def portions(deliveries: Sequence[Delivery]) -> Iterator[Sequence[Delivery]]:
             start, size = index, len(delivery.publication.data)
     if deliveries:
         yield deliveries[start:]
-
-
-def joined(deliveries: Sequence[Delivery], format: Format, *, compressed: bool) -> bytes:
-    """What a socket is given for all of them."""
-    frames = [delivery.frame(format) for delivery in deliveries]
-    return b"".join(frame.deflated if compressed else frame.wire for frame in frames)
 
 
 #: Reads publications after this offset; None: only the room's newest position.

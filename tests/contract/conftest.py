@@ -1,9 +1,11 @@
 """The brokers that the contract is tried on, and the servers behind them."""
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
+from app.settings import Settings
+from tests.support.brokers import Pair, hearing, settings_for
 from tests.support.valkey import ClusterOfThree, Server, Trio, server
 
 
@@ -34,3 +36,15 @@ def url(request: pytest.FixtureRequest) -> str:
     server_fixture = {"redis": "valkey", "sentinel": "trio", "cluster": "cluster"}[request.param]
     found: str = request.getfixturevalue(server_fixture).url
     return found
+
+
+@pytest.fixture
+def settings(url: str) -> Settings:
+    return settings_for(url)
+
+
+@pytest.fixture
+async def pair(settings: Settings) -> AsyncIterator[Pair]:
+    """A broker, and what its node hears."""
+    async with hearing(settings) as made:
+        yield made

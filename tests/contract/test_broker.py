@@ -3,30 +3,16 @@
 import asyncio
 import math
 import time
-from collections.abc import AsyncIterator
 from functools import partial
 
 import pytest
 
-from app.broker.base import NO_POSITION, Broker, History, Position
+from app.broker.base import NO_POSITION, History, Position
 from app.broker.factory import create_broker
 from app.codes import BAD_REQUEST, TOO_MANY_REQUESTS, CommandError
 from app.settings import Settings
-from tests.support.brokers import ENVELOPE, HISTORY, Recorder, hearing, settings_for, started, until_answered
+from tests.support.brokers import ENVELOPE, HISTORY, Pair, hearing, settings_for, started, until_answered
 from tests.support.waiting import until
-
-Pair = tuple[Broker, Recorder]
-
-
-@pytest.fixture
-def settings(url: str) -> Settings:
-    return settings_for(url)
-
-
-@pytest.fixture
-async def pair(settings: Settings) -> AsyncIterator[Pair]:
-    async with hearing(settings) as made:
-        yield made
 
 
 async def test_it_is_connected_between_start_and_stop(settings: Settings) -> None:

@@ -7,14 +7,9 @@ import pytest
 
 from app.broker.base import Broker, History, Page, Position
 from app.settings import Settings
-from tests.support.brokers import ENVELOPE, HISTORY, hearing, settings_for, until_answered
+from tests.support.brokers import ENVELOPE, HISTORY, hearing, until_answered
 
 TEN = History(size=10, ttl=60, meta_ttl=3600)
-
-
-@pytest.fixture
-def settings(url: str) -> Settings:
-    return settings_for(url)
 
 
 @pytest.fixture

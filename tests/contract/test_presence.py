@@ -1,7 +1,6 @@
 """Who is in a room, on each kind of broker (A1)."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
 
@@ -9,27 +8,14 @@ import pytest
 
 from app.broker.base import Attended, Broker, Member, Presence, Present
 from app.settings import Settings
-from tests.support.brokers import Recorder, hearing, settings_for, until_answered
+from tests.support.brokers import Pair, Recorder, hearing, settings_for, until_answered
 from tests.support.valkey import Server
 from tests.support.waiting import until
-
-Pair = tuple[Broker, Recorder]
 
 QUIET = Presence(ttl=60, leave_delay=None, batch=1)
 TOLD = Presence(ttl=60, leave_delay=0, batch=0.1)
 
 ANN, ANN_AGAIN, BOB = Member("ann", "s1"), Member("ann", "s2"), Member("bob", "s3")
-
-
-@pytest.fixture
-def settings(url: str) -> Settings:
-    return settings_for(url)
-
-
-@pytest.fixture
-async def pair(settings: Settings) -> AsyncIterator[Pair]:
-    async with hearing(settings) as made:
-        yield made
 
 
 def found(present: Present) -> tuple[int, int, set[str]]:

@@ -1,14 +1,14 @@
 """Rooms of a cluster: each on its shard, and followed when their slot moves or their primary dies (R2, R4)."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 
 import pytest
 
-from app.broker.base import Broker, Position
+from app.broker.base import Position
 from app.broker.topology import slot_of
 from app.settings import Settings
-from tests.support.brokers import ENVELOPE, HISTORY, Recorder, hearing, hears, settings_for
+from tests.support.brokers import ENVELOPE, HISTORY, Pair, hearing, hears, settings_for
 from tests.support.valkey import ClusterOfThree, Server
 from tests.support.waiting import until
 
@@ -20,12 +20,6 @@ def settings(cluster: ClusterOfThree) -> Settings:
     return settings_for(cluster.url, **QUICK)
 
 
-@pytest.fixture
-async def pair(settings: Settings) -> AsyncIterator[tuple[Broker, Recorder]]:
-    async with hearing(settings) as made:
-        yield made
-
-
 def owner(cluster: ClusterOfThree, room: str) -> Server:
     """The node that serves the room's slot."""
     slot = slot_of(b"{%b}" % room.encode())
@@ -35,7 +29,7 @@ def owner(cluster: ClusterOfThree, room: str) -> Server:
     raise AssertionError(f"nobody serves slot {slot}")
 
 
-async def test_rooms_are_spread_over_the_shards(pair: tuple[Broker, Recorder], cluster: ClusterOfThree) -> None:
+async def test_rooms_are_spread_over_the_shards(pair: Pair, cluster: ClusterOfThree) -> None:
     broker, _ = pair
     rooms = [f"room{n}" for n in range(30)]
     await asyncio.gather(*(broker.subscribe(room) for room in rooms))
@@ -54,9 +48,7 @@ async def test_each_shard_has_a_canary(settings: Settings, cluster: ClusterOfThr
         assert sum(channel.startswith(settings.key_prefix + "node:") for channel in channels) == 1
 
 
-async def test_one_lost_shard_is_restored_with_its_rooms(
-    pair: tuple[Broker, Recorder], cluster: ClusterOfThree
-) -> None:
+async def test_one_lost_shard_is_restored_with_its_rooms(pair: Pair, cluster: ClusterOfThree) -> None:
     broker, sink = pair
     rooms = sorted(f"room{n}" for n in range(30))
     await asyncio.gather(*(broker.subscribe(room) for room in rooms))
@@ -66,7 +58,7 @@ async def test_one_lost_shard_is_restored_with_its_rooms(
     assert sink.events == ["lost", [room for room in rooms if owner(cluster, room) is node]]
 
 
-async def test_a_room_is_followed_when_its_slot_moves(pair: tuple[Broker, Recorder], cluster: ClusterOfThree) -> None:
+async def test_a_room_is_followed_when_its_slot_moves(pair: Pair, cluster: ClusterOfThree) -> None:
     broker, sink = pair
     await asyncio.gather(broker.subscribe("moving"), broker.subscribe("staying"))
     source = owner(cluster, "moving")
@@ -78,7 +70,7 @@ async def test_a_room_is_followed_when_its_slot_moves(pair: tuple[Broker, Record
     await until(lambda: sink.heard("moving"), "heard at the new owner")
 
 
-async def test_a_publish_finds_a_room_that_has_moved(pair: tuple[Broker, Recorder], cluster: ClusterOfThree) -> None:
+async def test_a_publish_finds_a_room_that_has_moved(pair: Pair, cluster: ClusterOfThree) -> None:
     """MOVED, before this node had another way to know."""
     broker, _ = pair
     source = owner(cluster, "away")
@@ -89,7 +81,7 @@ async def test_a_publish_finds_a_room_that_has_moved(pair: tuple[Broker, Recorde
     assert broker.stats.retries >= 1
 
 
-async def test_a_reader_finds_a_room_that_has_moved(pair: tuple[Broker, Recorder], cluster: ClusterOfThree) -> None:
+async def test_a_reader_finds_a_room_that_has_moved(pair: Pair, cluster: ClusterOfThree) -> None:
     """MOVED, where a read is the first to see it."""
     broker, _ = pair
     source = owner(cluster, "past")
@@ -102,7 +94,7 @@ async def test_a_reader_finds_a_room_that_has_moved(pair: tuple[Broker, Recorder
     assert (await broker.read("past", HISTORY, since=None, limit=10)).publications == [(1, ENVELOPE)]
 
 
-async def test_a_slot_on_its_way(pair: tuple[Broker, Recorder], cluster: ClusterOfThree) -> None:
+async def test_a_slot_on_its_way(pair: Pair, cluster: ClusterOfThree) -> None:
     """ASK: what is new goes to the new owner. TRYAGAIN: what takes several keys waits until the slot has moved."""
     broker, _ = pair
     slot = slot_of(b"{migrating}")

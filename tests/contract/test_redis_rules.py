@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -12,23 +11,15 @@ import redis
 from app.broker.base import Broker, BrokerUnavailable, History
 from app.codes import TOO_MANY_REQUESTS, CommandError
 from app.settings import Settings
-from tests.support.brokers import ENVELOPE, HISTORY, Recorder, hearing, settings_for
+from tests.support.brokers import ENVELOPE, HISTORY, Pair, hearing, settings_for
 from tests.support.proxy import proxy
 from tests.support.valkey import Server, server
 from tests.support.waiting import until
-
-Pair = tuple[Broker, Recorder]
 
 
 @pytest.fixture
 def settings(valkey: Server) -> Settings:
     return settings_for(valkey.url)
-
-
-@pytest.fixture
-async def pair(settings: Settings) -> AsyncIterator[Pair]:
-    async with hearing(settings) as made:
-        yield made
 
 
 @pytest.fixture

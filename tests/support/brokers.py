@@ -56,6 +56,9 @@ class Recorder:
         return [envelope for where, _, envelope in self.publications if where == room]
 
 
+Pair = tuple[Broker, Recorder]
+
+
 def settings_for(url: str, **options: Any) -> Settings:
     """Settings of a deployment of its own: brokers that share `key_prefix` hear each other."""
     options.setdefault("key_prefix", f"test-{secrets.token_hex(4)}:")
@@ -64,7 +67,7 @@ def settings_for(url: str, **options: Any) -> Settings:
 
 
 @asynccontextmanager
-async def started(settings: Settings, node: str = "node") -> AsyncIterator[tuple[Broker, Recorder]]:
+async def started(settings: Settings, node: str = "node") -> AsyncIterator[Pair]:
     """A broker that tries to connect; stopped at the end."""
     broker, sink = create_broker(settings, node), Recorder()
     await broker.start(sink)
@@ -75,7 +78,7 @@ async def started(settings: Settings, node: str = "node") -> AsyncIterator[tuple
 
 
 @asynccontextmanager
-async def hearing(settings: Settings, node: str = "node") -> AsyncIterator[tuple[Broker, Recorder]]:
+async def hearing(settings: Settings, node: str = "node") -> AsyncIterator[Pair]:
     """A broker that hears itself."""
     async with started(settings, node) as (broker, sink):
         await until(lambda: hears(broker, settings), "the broker hears itself")

@@ -19,6 +19,7 @@ from app.auth.permissions import Claims
 from app.auth.signed_token import InvalidToken
 from app.auth.tokens import ExpiredToken, KeysUnavailable, TokenVerifier
 from app.settings import load
+from tests.support.clock import Clock
 from tests.support.forgery import ALGORITHMS, Forge
 
 PUBLIC = [alg for alg in ALGORITHMS if alg != "HS256"]
@@ -52,14 +53,6 @@ class Publisher:
         if self.broken:
             raise ConnectionError("away")
         return self.body
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.seconds = 1000.0
-
-    def __call__(self) -> float:
-        return self.seconds
 
 
 @pytest.fixture
@@ -122,9 +115,9 @@ class TestCaching:
         token = forge({"sub": "u1"}, "ES256", kid="a")
         await tokens.verify(token)
         publisher.body = document()  # the key was withdrawn
-        clock.seconds += 299
+        clock.now += 299
         assert await tokens.verify(token)
-        clock.seconds += 1
+        clock.now += 1
         with pytest.raises(InvalidToken, match="not signed"):
             await tokens.verify(token)
         assert publisher.fetches == 2
@@ -150,7 +143,7 @@ class TestRotation:
         await tokens.verify(forge({"sub": "u1"}, "ES256", kid="old"))
         new = ECKey.generate_key("P-256")
         publisher.body = document(jwk(keys["ES256"], kid="old"), jwk(new, kid="new"))
-        clock.seconds += 30
+        clock.now += 30
         assert await tokens.verify(forge({"sub": "u2"}, "ES256", new, kid="new")) == Claims("u2")
         assert publisher.fetches == 2
 
@@ -160,7 +153,7 @@ class TestRotation:
         for second in range(60):
             with pytest.raises((InvalidToken, KeysUnavailable)):
                 await tokens.verify(forge({"sub": "u"}, "ES256", kid=f"unknown-{second}"))
-            clock.seconds += 1
+            clock.now += 1
         assert publisher.fetches == 2
 
     async def test_an_unknown_key_is_refused_for_good_only_by_a_fetch(
@@ -191,7 +184,7 @@ class TestRotation:
         publisher = Publisher(jwk(keys["ES256"], kid="a"))
         tokens = verifier(publisher, clock)
         await tokens.verify(forge({"sub": "u"}, "ES256", kid="a"))
-        clock.seconds += 100
+        clock.now += 100
         with pytest.raises(InvalidToken):
             await tokens.verify(forge({"sub": "u"}, "ES256", ECKey.generate_key("P-256"), kid="a"))
         assert publisher.fetches == 1
@@ -210,7 +203,7 @@ class TestOutages:
                 await tokens.verify(token)
         assert publisher.fetches == 1
         publisher.broken = False
-        clock.seconds += 30
+        clock.now += 30
         assert await tokens.verify(token) == Claims("u")
 
     @pytest.mark.parametrize("body", [b"", b"[]", b"{}", b'{"keys":{}}', b"\xff", b"[" * 100_000])
@@ -222,7 +215,7 @@ class TestOutages:
         token = forge({"sub": "u"}, "ES256", kid="a")
         await tokens.verify(token)
         publisher.body = body
-        clock.seconds += 10_000
+        clock.now += 10_000
         assert await tokens.verify(token) == Claims("u")
         assert await tokens.verify(token) == Claims("u")
         assert publisher.fetches == 2  # and it is not tried again at once

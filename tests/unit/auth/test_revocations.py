@@ -8,18 +8,9 @@ from app.auth.revocations import VERSION, Revocations
 from app.broker.memory import MemoryBroker
 from app.codes import CommandError
 from app.settings import load
+from tests.support.clock import Clock
 
 EVER = 10.0**11
-
-
-class Clock:
-    """Unix time, as a test sets it."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture

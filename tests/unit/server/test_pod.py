@@ -6,14 +6,7 @@ import os
 import pytest
 
 from app.server.pod import STALLED_AFTER, PodState, Slot, State, own_slot
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
+from tests.support.clock import Clock
 
 
 @pytest.fixture
