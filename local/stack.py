@@ -1,10 +1,11 @@
 """What the stack is made of: which servers, on which ports, with which settings."""
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from signal import SIGQUIT
+from types import MappingProxyType
 
 from local import nginx, probes, servers
 from local.child import Service
@@ -70,7 +71,7 @@ def plan(
     environ: Mapping[str, str],
     pod_command: Sequence[str] = POD_COMMAND,
     valkey_options: Sequence[str] = (),
-    adjust_edge: Callable[[nginx.Edge], nginx.Edge] = lambda edge: edge,
+    edge_settings: Mapping[str, str] = MappingProxyType({}),
 ) -> Stack:
     """Chooses ports and servers and writes the configuration into `folder`, where logs go too.
 
@@ -96,13 +97,15 @@ def plan(
         for number in range(1, pods + 1)
     ]
     edge = nginx.Edge(
-        listen=f"{HOST}:{port}",
+        host=HOST,
+        port=port or 0,
         public=[f"{HOST}:{pod.public_port}" for pod in made],
         internal=[f"{HOST}:{pod.internal_port}" for pod in made],
         app_dir=environ.get("CARILLON_APP_DIR", ""),
         demo_dir=str(DEMO) if is_dev(environ) else "",
+        settings=edge_settings,
     )
-    return Stack(made, redis_url, valkey, _edge(folder, port, adjust_edge(edge), environ) if port else None)
+    return Stack(made, redis_url, valkey, _edge(folder, port, edge, environ) if port else None)
 
 
 def _pod(
@@ -146,10 +149,11 @@ def _valkey(folder: Path, port: int, environ: Mapping[str, str], options: Sequen
 
 
 def _edge(folder: Path, port: int, edge: nginx.Edge, environ: Mapping[str, str]) -> Service:
-    config = nginx.write(edge, folder)
+    binary = servers.nginx(environ)
+    config = nginx.write(edge, folder, binary)
     return Service(
         name="nginx",
-        command=(servers.nginx(environ), "-p", str(folder), "-c", str(config), "-e", "stderr", "-g", "daemon off;"),
+        command=(binary, "-p", str(folder), "-c", str(config), "-e", "stderr", "-g", "daemon off;"),
         log=folder / "nginx.log",
         folder=folder,
         is_ready=lambda: probes.http_status(port, "/healthz") == 200,

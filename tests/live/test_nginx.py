@@ -6,7 +6,6 @@ import socket
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
-from dataclasses import replace
 from http.cookies import SimpleCookie
 from pathlib import Path
 from typing import Any
@@ -237,7 +236,7 @@ class TestHeaders:
         assert len(headers["x-request-id"]) == 32
 
     def test_a_load_balancer_that_is_trusted_is_believed(self, make_stack: StackFactory) -> None:
-        stack = make_stack(pod_command=STANDIN, adjust_edge=lambda edge: replace(edge, trusted=("127.0.0.2",)))
+        stack = make_stack(pod_command=STANDIN, edge_settings={"TRUSTED": "127.0.0.2"})
         claim = {"X-Forwarded-For": "6.6.6.6, 203.0.113.9"}
         with from_elsewhere(stack) as balancer:
             assert dict(balancer.get("/", headers=claim).json()["headers"])["x-forwarded-for"] == "203.0.113.9"
@@ -349,7 +348,7 @@ class TestLimitsPerAddress:
             await asyncio.gather(*(open_sockets.enter_async_context(connect(f"{edge.ws_url}/ws")) for _ in range(100)))
 
     async def test_too_many_connections_are_429(self, make_stack: StackFactory) -> None:
-        stack = make_stack(pods=1, pod_command=STANDIN, adjust_edge=lambda edge: replace(edge, address_limits=(3, 100)))
+        stack = make_stack(pods=1, pod_command=STANDIN, edge_settings={"ADDRESS_CONNECTIONS": "3"})
         async with AsyncExitStack() as open_sockets:
             sockets = [await open_sockets.enter_async_context(connect(f"{stack.ws_url}/ws")) for _ in range(3)]
             with pytest.raises(InvalidStatus, match="429"):
@@ -359,7 +358,7 @@ class TestLimitsPerAddress:
             await open_sockets.enter_async_context(connect(f"{stack.ws_url}/ws"))
 
     async def test_too_many_upgrades_a_second_are_429(self, make_stack: StackFactory) -> None:
-        stack = make_stack(pods=1, pod_command=STANDIN, adjust_edge=lambda edge: replace(edge, address_limits=(100, 5)))
+        stack = make_stack(pods=1, pod_command=STANDIN, edge_settings={"ADDRESS_RATE": "5"})
         async with AsyncExitStack() as open_sockets:
             answers = await asyncio.gather(
                 *(open_sockets.enter_async_context(connect(f"{stack.ws_url}/ws")) for _ in range(20)),

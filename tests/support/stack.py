@@ -17,7 +17,6 @@ from joserfc import jwt
 from joserfc.jwk import OctKey
 
 from local.child import Child, stop
-from local.nginx import Edge
 from local.ports import HOST, free_ports
 from local.stack import POD_COMMAND, Pod, plan
 from tests.support.waiting import wait_until
@@ -52,7 +51,7 @@ class Stack:
         nginx: bool = True,
         valkey_options: Sequence[str] = (),
         pod_command: Sequence[str] = POD_COMMAND,
-        adjust_edge: Callable[[Edge], Edge] = lambda edge: edge,
+        edge_settings: Mapping[str, str] | None = None,  # CARILLON_EDGE_..., by the name's end
     ) -> None:
         port = free_ports(1)[0] if nginx else None
         environ = hermetic_environment() | {"WEB_CONCURRENCY": str(workers), **(env or {})}
@@ -63,7 +62,7 @@ class Stack:
             environ=environ,
             pod_command=pod_command,
             valkey_options=valkey_options,
-            adjust_edge=adjust_edge,
+            edge_settings=edge_settings or {},
         )
         self.plan = dataclasses.replace(planned, pods=_with_own_env(planned.pods, env_of_pod or {}))
         self.folder = folder
