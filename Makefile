@@ -50,6 +50,7 @@ docs: ## Write the generated parts of docs/ anew
 
 locks: ## Compile requirements/*.txt anew from pyproject.toml (needs uv)
 	$(LOCK) --group run -o requirements/run.txt
+	$(LOCK) -c requirements/run.txt -o requirements/image.txt
 	$(LOCK) --group run --group test -c requirements/run.txt -o requirements/test.txt
 	$(LOCK) --group test --group fuzz -c requirements/test.txt -o requirements/fuzz.txt
 	$(COMPILE) --group kube --no-deps -o requirements/kube.txt

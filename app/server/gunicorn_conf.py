@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 from app import hosting
 from app.server.pod import CAPACITY, PodState
 from app.server.ports import why_not
-from app.server.rlimits import raise_nofile
+from app.server.rlimits import raise_nofile, too_few
 from app.server.rolling import RollingRestart
 from app.settings import Settings, SettingsError, load
 from app.telemetry import logs
@@ -76,7 +76,9 @@ def on_starting(server: Any) -> None:
         multiprocess.prepare(Path(os.environ[METRICS]))
     except OSError as error:
         _refuse(f"{METRICS}: {error}")
-    raise_nofile()
+    few = too_few(raise_nofile(), _settings.max_connections)
+    if few:
+        server.log.warning(few)
     _pod = PodState.create(server.cfg.workers)
     _restart = RollingRestart(server, _pod, _settings)
 

