@@ -14,7 +14,7 @@ run: ## Start Valkey, two pods and Nginx; PORT=8080 PYTHON=python3 CARILLON_PODS
 	@sh local/venv.sh --apt run && $(PY) -m app build && exec $(PY) -m local
 
 test: ## Run the tests against real parts (under 5 minutes)
-	@sh local/venv.sh test && $(PY) -m app build && exec $(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not long"
+	@sh local/venv.sh test && $(PY) -m app build && $(PY) -m tests.support.kube_tools && exec $(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not long and not deploy"
 
 test-long: ## Run the tests that take longer
 	@sh local/venv.sh test && $(PY) -m app build && exec $(PY) -m pytest -m long

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from app import native
+from tests.support import kube_tools
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,10 @@ def _python27() -> str | None:
     return None
 
 
+def _kube_tool(name: str) -> Callable[[], str | None]:
+    return lambda: kube_tools.find(name)
+
+
 def _send_loop() -> str | None:
     return str(native.library()) if native.load() else None
 
@@ -49,6 +54,8 @@ PARTS = {
     "autobahn": Part(_python27, "Python 2.7, e.g. by pyenv"),
     "send-loop": Part(_send_loop, "Debian: gcc, libc6-dev; then python -m app build"),
     "redis-server": Part(_on_path("redis-server"), "Debian: redis-server, redis-sentinel"),
+    "helm": Part(_kube_tool("helm"), "helm on PATH, or python -m tests.support.kube_tools"),
+    "kubectl": Part(_kube_tool("kubectl"), "kubectl on PATH, or python -m tests.support.kube_tools"),
 }
 
 #: What tests asked for in vain, and how often; shown in the summary.
