@@ -35,6 +35,7 @@ class Pulse:
         metrics.BROKER_CONNECTED.set(gateway.broker.connected)
         metrics.BROKER_ECHO_AGE.set(gateway.broker.echo_age)
         metrics.CONNECTIONS.set(len(gateway.registry))
+        metrics.CONNECTION_CAPACITY.set(gateway.settings.max_connections)
         metrics.REVOCATIONS.set(len(gateway.revocations))
         metrics.ROOMS.set(len(gateway.hub.rooms))
         metrics.SUBSCRIPTIONS.set(sum(len(room.members) for room in gateway.hub.rooms.values()))

@@ -8,6 +8,7 @@ from typing import Literal
 
 from prometheus_client import Counter, Gauge, Histogram, disable_created_metrics
 
+from app import __version__
 from app.telemetry import multiprocess as _multiprocess  # noqa: F401 - decides where the values below are kept
 
 # How the values of several workers become one (N10): counts are summed, of ages and lags the worst one is taken, of
@@ -50,7 +51,11 @@ def _histogram(name: str, help: str, *labels: str) -> Histogram:
 
 # Connections
 CONNECTIONS = _gauge("carillon_connections", "livesum", "Open client connections.")
+CONNECTION_CAPACITY = _gauge(
+    "carillon_connection_capacity", "livesum", "Connections that the workers may hold together; 0: no limit."
+)
 CONNECTIONS_OPENED = _counter("carillon_connections_opened_total", "Connections accepted.", "transport")
+CONNECTIONS_OPENED.labels("websocket")  # 0 from the start: who is refused is compared with who came in
 CONNECTIONS_CLOSED = _counter("carillon_connections_closed_total", "Connections ended, by close code.", "code")
 UPGRADES_REFUSED = _counter("carillon_upgrades_refused_total", "Upgrades answered with an HTTP error.", "reason")
 SESSIONS_MOVED = _counter(
@@ -116,6 +121,8 @@ OFFLOAD_PENDING = _gauge("carillon_offload_pending", "livesum", "Calls of offloa
 OFFLOAD_SECONDS = _histogram("carillon_offload_seconds", "Duration of offload(), the wait included.")
 
 # The node
+BUILD_INFO = _gauge("carillon_build_info", "livemin", "1; its label is the release that runs.", "version")
+BUILD_INFO.labels(__version__).set(1)
 READY = _gauge("carillon_ready", "livemin", "1 while every worker of the pod is ready.")
 LOOP_LAG = _gauge("carillon_loop_lag_seconds", "livemax", "Worst delay of the event loop in the last seconds.")
 HTTP_REQUESTS = _counter("carillon_http_requests_total", "HTTP responses, by route template.", "route", "status")
@@ -124,3 +131,12 @@ RESIDENT_BYTES = _gauge("carillon_process_resident_bytes", "livesum", "Resident 
 CPU_SECONDS = _counter("carillon_process_cpu_seconds_total", "User and system time of the workers.")
 OPEN_FDS = _gauge("carillon_process_open_fds", "livesum", "Open file descriptors of the workers.")
 MAX_FDS = _gauge("carillon_process_max_fds", "livemin", "Most file descriptors that one worker may have open.")
+FREE_FDS = _gauge("carillon_process_free_fds", "livemin", "File descriptors that the worker with the fewest has left.")
+MEMORY_USED = _gauge(
+    "carillon_memory_used_bytes",
+    "livemin",
+    "Memory of the container, with the kernel's for its sockets, less what can be thrown away; 0: not known.",
+)
+MEMORY_LIMIT = _gauge(
+    "carillon_memory_limit_bytes", "livemin", "Memory at which the kernel kills the container; 0: none, or not known."
+)

@@ -6,7 +6,7 @@ import sys
 import time
 from pathlib import Path
 
-from app.telemetry import metrics
+from app.telemetry import cgroup, metrics
 
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _FDS = Path("/proc/self/fd" if sys.platform == "linux" else "/dev/fd")
@@ -37,5 +37,10 @@ class ProcessMetrics:
         metrics.CPU_SECONDS.inc(cpu - self._cpu)
         self._cpu = cpu
         metrics.RESIDENT_BYTES.set(resident_bytes())
-        metrics.OPEN_FDS.set(open_fds())
-        metrics.MAX_FDS.set(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+        opened, most = open_fds(), resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        metrics.OPEN_FDS.set(opened)
+        metrics.MAX_FDS.set(most)
+        metrics.FREE_FDS.set(most - opened)
+        memory = cgroup.memory()
+        metrics.MEMORY_USED.set(memory.used)
+        metrics.MEMORY_LIMIT.set(memory.limit)

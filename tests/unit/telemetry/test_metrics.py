@@ -4,6 +4,7 @@ import re
 
 from prometheus_client import REGISTRY
 
+from app import __version__
 from app.telemetry import process
 from app.telemetry.metrics import CATALOGUE
 
@@ -46,6 +47,7 @@ def test_no_label_can_grow_without_bound() -> None:
         "status",
         "transport",
         "type",
+        "version",
     }
     assert {label for metric in CATALOGUE for label in metric.labels} <= allowed
 
@@ -57,7 +59,17 @@ def test_process_metrics_are_plausible() -> None:
         assert process.open_fds() == before + 1
 
 
+def test_a_worker_says_which_release_it_is_and_what_it_has_left() -> None:
+    process.ProcessMetrics().update()
+    assert REGISTRY.get_sample_value("carillon_build_info", {"version": __version__}) == 1
+    most, free = (REGISTRY.get_sample_value(f"carillon_process_{name}_fds") for name in ("max", "free"))
+    assert most is not None
+    assert free is not None
+    assert most - 1000 < free < most
+
+
 def test_what_an_alert_waits_for_is_there_from_the_start() -> None:
     """`increase()` does not see the value that a series begins with."""
+    assert REGISTRY.get_sample_value("carillon_connections_opened_total", {"transport": "websocket"}) is not None
     for outcome in ("repaired", "insufficient"):
         assert REGISTRY.get_sample_value("carillon_repairs_total", {"outcome": outcome}) is not None
