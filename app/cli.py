@@ -1,9 +1,10 @@
-"""`python -m app`: build, serve, and two commands to try it with: a token to connect, a publication to see."""
+"""`python -m app`: build, serve, two commands to try it with, and what writes the pods' deletion cost in Kubernetes."""
 
 import argparse
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import httpx
 import msgspec
@@ -11,6 +12,8 @@ import msgspec
 from app import native
 from app.auth.tokens import MAX_USER_LENGTH, TokenVerifier, sign
 from app.broker.factory import create_broker
+from app.deletion_cost import program as deletion_cost
+from app.deletion_cost.kube_api import ACCOUNT
 from app.hosting import check_timeouts, graceful_timeout
 from app.settings import SettingsError, load
 
@@ -67,12 +70,30 @@ def _parser() -> argparse.ArgumentParser:
     publish.add_argument("--url", default=INTERNAL_API, help=f"where the API is ({INTERNAL_API})")
     publish.add_argument("--key", metavar="K", help="API key; else the first of CARILLON_API_KEYS")
     publish.set_defaults(run=_publish)
+
+    cost = commands.add_parser(
+        "deletion-cost",
+        help="in a Kubernetes pod of its own: write the gateway pods' connections to them as their deletion cost",
+    )
+    cost.add_argument("--selector", required=True, metavar="LABELS", help="of the gateway pods, as in 'a=b,c=d'")
+    cost.add_argument("--interval", type=_seconds, default=30, metavar="S", help="seconds between two looks (30)")
+    cost.add_argument("--rate", type=_rate, default=5, metavar="N", help="most pods patched per second (5)")
+    cost.add_argument(
+        "--account", type=Path, default=ACCOUNT, metavar="DIR", help=f"token, ca.crt and namespace ({ACCOUNT})"
+    )
+    cost.set_defaults(run=_deletion_cost)
     return parser
 
 
 def _seconds(text: str) -> int:
     if not text.isdecimal() or int(text) == 0:
         raise argparse.ArgumentTypeError("must be a whole number of seconds, 1 or more")
+    return int(text)
+
+
+def _rate(text: str) -> int:
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError("must be a whole number, 1 or more")
     return int(text)
 
 
@@ -137,3 +158,7 @@ def _first_key() -> str:
     if not keys:
         raise SettingsError("CARILLON_API_KEYS: needed to publish, or give --key")
     return keys[0].get_secret_value()
+
+
+def _deletion_cost(command: argparse.Namespace) -> None:
+    deletion_cost.run(command.selector, interval=command.interval, rate=command.rate, account=command.account)

@@ -18,6 +18,7 @@ from tests.chaos.faults import FAULTS, named
 from tests.chaos.load import CLIENTS, Load
 from tests.chaos.run import Result, run
 from tests.chaos.site import Kind, Site, open_site
+from tests.support.stack import API_KEY
 
 
 class Chaos:
@@ -55,7 +56,7 @@ class Chaos:
                     self.errors.append((faults.pop(0).name, repr(error)))
 
     async def _on(self, site: Site, faults: list[Fault]) -> None:
-        load = Load(site.stack.port, site.stack.token, site.ports, clients=self._clients)
+        load = Load(site.edge, site.stack.token, site.apis, API_KEY, clients=self._clients)
         try:
             await load.start()
             while faults and await self._one(faults.pop(0), site, load):

@@ -10,9 +10,8 @@ from time import monotonic
 import msgspec
 
 from app.broker.base import Position
-from local.ports import HOST
 from tests.chaos.records import Began, Closed, Event, Heard, Opened
-from tests.chaos.websocket import ABNORMAL, Connection, Message
+from tests.chaos.websocket import ABNORMAL, Address, Connection, Message
 
 #: Seconds.
 BACKOFF_FIRST, BACKOFF_MAX = 0.25, 5.0
@@ -27,10 +26,10 @@ _AUTH = 0
 class Client:
     """`start` begins; from then on it is in its rooms, or on its way back to them, until `stop`."""
 
-    def __init__(self, name: str, port: int, token: str, rooms: Sequence[str], *, keeps_cookie: bool) -> None:
+    def __init__(self, name: str, edge: Address, token: str, rooms: Sequence[str], *, keeps_cookie: bool) -> None:
         self.name = name
         self.rooms = rooms
-        self._port = port
+        self._edge = edge
         self._token = token
         self._keeps_cookie = keeps_cookie
         self._cookie = b""
@@ -82,10 +81,10 @@ class Client:
         self._connecting = asyncio.ensure_future(self._try_to_connect())
 
     async def _try_to_connect(self) -> None:
-        connection = self._connection = Connection(self, self._port, self._cookie, monotonic)
+        connection = self._connection = Connection(self, self._edge, self._cookie, monotonic)
         try:
             loop = asyncio.get_running_loop()
-            await asyncio.wait_for(loop.create_connection(lambda: connection, HOST, self._port), CONNECT_TIMEOUT)
+            await asyncio.wait_for(loop.create_connection(lambda: connection, *self._edge), CONNECT_TIMEOUT)
         except OSError:
             self.ended(connection, ABNORMAL)
 

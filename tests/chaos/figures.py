@@ -36,7 +36,7 @@ def figures(journals: Mapping[str, Sequence[Event]], *, closes: float) -> Figure
     """`closes`: seconds that a pod's drain spreads its closes over."""
     moves = [sum(isinstance(event, Opened) for event in journal) for journal in journals.values()]
     drained = Counter(
-        _pod(event.node)
+        pod_of(event.node)
         for journal in journals.values()
         for event in journal
         if isinstance(event, Closed) and event.code == SHUTDOWN
@@ -89,6 +89,6 @@ def columns(journals: Mapping[str, Sequence[Event]], began: float) -> list[tuple
     return [(column * COLUMN, counts[column] / COLUMN) for column in span]
 
 
-def _pod(node: str) -> str:
+def pod_of(node: str) -> str:
     """`pod-2` of `pod-2-1-k3j`."""
-    return "-".join(node.split("-")[:2])
+    return node.rsplit("-", 2)[0]

@@ -11,6 +11,7 @@ from app.broker.base import Position
 from tests.chaos.client import Client
 from tests.chaos.publisher import Asks, Publisher
 from tests.chaos.records import Outcome, Publication
+from tests.chaos.websocket import Address
 from tests.support.waiting import until
 
 CLIENTS = 500
@@ -35,13 +36,14 @@ def room(number: int) -> str:
 
 
 class Load:
-    """`edge`: the port of Nginx; `token` makes one for a user; `ports`: where the API answers at this moment."""
+    """`edge`: Nginx; `token` makes one for a user; `apis`: where the server API answers at this moment, to `key`."""
 
     def __init__(
         self,
-        edge: int,
+        edge: Address,
         token: Callable[[str], str],
-        ports: Callable[[], Sequence[int]],
+        apis: Callable[[], Sequence[Address]],
+        key: str,
         *,
         clients: int = CLIENTS,
         seed: int = 1,
@@ -59,7 +61,7 @@ class Load:
             for number in range(clients)
         ]
         self._publishers = [
-            Publisher(ports, Asks.AGAIN if number % GIVES_UP else Asks.ONCE) for number in range(PUBLISHERS)
+            Publisher(apis, key, Asks.AGAIN if number % GIVES_UP else Asks.ONCE) for number in range(PUBLISHERS)
         ]
         self._ids = itertools.count(1)
         self._publishing = False

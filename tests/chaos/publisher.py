@@ -11,9 +11,8 @@ import msgspec
 from msgspec import Struct
 
 from app.broker.base import Position
-from local.ports import HOST
 from tests.chaos.records import Outcome, Publication
-from tests.support.stack import API_KEY
+from tests.chaos.websocket import Address
 
 #: Seconds.
 REQUEST_TIMEOUT = 8.0
@@ -36,10 +35,11 @@ _decode = msgspec.json.Decoder(_Published).decode
 
 
 class Publisher:
-    """`ports`: the internal ports of the pods that should answer, at this moment."""
+    """`apis`: where the server API should answer, at this moment."""
 
-    def __init__(self, ports: Callable[[], Sequence[int]], asks: Asks) -> None:
-        self._ports = ports
+    def __init__(self, apis: Callable[[], Sequence[Address]], key: str, asks: Asks) -> None:
+        self._apis = apis
+        self._key = key
         self._asks = asks
         self._turn = itertools.count()
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
@@ -69,11 +69,11 @@ class Publisher:
 
     async def _request(self, body: bytes) -> tuple[int, bytes]:
         if self._streams is None:
-            ports = self._ports()
-            self._streams = await asyncio.open_connection(HOST, ports[next(self._turn) % len(ports)])
+            apis = self._apis()
+            self._streams = await asyncio.open_connection(*apis[next(self._turn) % len(apis)])
         reader, writer = self._streams
         writer.write(
-            f"POST /api/publish HTTP/1.1\r\nHost: {HOST}\r\nX-API-Key: {API_KEY}\r\n"
+            f"POST /api/publish HTTP/1.1\r\nHost: carillon\r\nX-API-Key: {self._key}\r\n"
             f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n".encode()
             + body
         )

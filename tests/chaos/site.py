@@ -10,6 +10,7 @@ from pathlib import Path
 from bench.process import resident
 from local.ports import HOST
 from tests.chaos.load import NAMESPACE
+from tests.chaos.websocket import Address
 from tests.support.proxy import Proxy, proxy
 from tests.support.stack import Stack
 from tests.support.valkey import ClusterOfThree, Server, Trio, server
@@ -48,8 +49,16 @@ class Site:
     running: list[int] = field(default_factory=lambda: [1, 2])
     spare: int = SPARE_POD
 
-    def ports(self) -> list[int]:
+    @property
+    def edge(self) -> Address:
+        return HOST, self.stack.port
+
+    def apis(self) -> list[Address]:
         """Where the server API answers."""
+        return [(HOST, port) for port in self.ports()]
+
+    def ports(self) -> list[int]:
+        """The internal ones, of the pods that serve."""
         return [self.stack.pods[pod - 1].internal_port for pod in self.running]
 
     def memory(self) -> int:

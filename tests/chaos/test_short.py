@@ -11,6 +11,7 @@ from tests.chaos.faults import FAULTS, SHORT
 from tests.chaos.load import Load
 from tests.chaos.run import run
 from tests.chaos.site import Kind, Site, open_site
+from tests.support.stack import API_KEY
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(120)]
 
@@ -20,7 +21,7 @@ Ground = tuple[Site, Load]
 @asynccontextmanager
 async def under_load(folder: Path) -> AsyncIterator[Ground]:
     async with open_site(Kind.SINGLE, folder) as site:
-        load = Load(site.stack.port, site.stack.token, site.ports)
+        load = Load(site.edge, site.stack.token, site.apis, API_KEY)
         try:
             await load.start()
             yield site, load

@@ -17,6 +17,9 @@ from tests.support.raw_websocket import client_frame
 _COOKIE = re.compile(rb"set-cookie: ([^;\r]+)", re.IGNORECASE)
 _PONG = b'{"type":"pong"}'
 
+#: Host and port.
+Address = tuple[str, int]
+
 #: What a client sees of a connection that ended without a close frame (RFC 6455 section 7.1.5).
 ABNORMAL = 1006
 
@@ -51,9 +54,9 @@ class Owner(Protocol):
 class Connection(asyncio.Protocol):
     """Upgrades, then hands every message to its owner; answers pings."""
 
-    def __init__(self, owner: Owner, port: int, cookie: bytes, now: Callable[[], float]) -> None:
+    def __init__(self, owner: Owner, address: Address, cookie: bytes, now: Callable[[], float]) -> None:
         self._owner = owner
-        self._port = port
+        self._address = address
         #: What the edge asked to be sent with the next upgrade.
         self.cookie = cookie
         self._now = now
@@ -68,8 +71,9 @@ class Connection(asyncio.Protocol):
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
         key = base64.b64encode(os.urandom(16)).decode()
+        host, port = self._address
         transport.write(
-            f"GET /ws HTTP/1.1\r\nHost: 127.0.0.1:{self._port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            f"GET /ws HTTP/1.1\r\nHost: {host}:{port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
             f"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n".encode()
             + (b"Cookie: %b\r\n" % self.cookie if self.cookie else b"")
             + b"\r\n"

@@ -16,7 +16,7 @@ FLOORS = [
     {"server", "__main__"},
     {"gateway", "cli"},
     {"auth"},
-    {"broker", "offload", "hooks", "hosting"},
+    {"broker", "offload", "hooks", "hosting", "deletion_cost"},
     {"wire", "settings"},
     {"telemetry", "codes", "offload_process", "settings_sources"},
 ]
