@@ -1,6 +1,6 @@
 # Carillon's commands; `make` alone lists them. Each sets up what it needs in .venv.
 .DEFAULT_GOAL := help
-.PHONY: help run test test-long chaos bench bench-quick fuzz lint fmt docs locks clean
+.PHONY: help run test test-long chaos bench bench-quick fuzz lint fmt docs locks secrets clean
 
 PY := .venv/bin/python
 COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
@@ -56,6 +56,9 @@ locks: ## Compile requirements/*.txt anew from pyproject.toml (needs uv)
 	$(COMPILE) --group kube --no-deps -o requirements/kube.txt
 	$(LOCK) --group load -c requirements/test.txt -o requirements/load.txt
 	$(LOCK) --group bench -c requirements/test.txt -o requirements/bench.txt
+
+secrets: ## Make what compose.yaml needs to start: ./secrets and .env
+	@sh images/secrets.sh
 
 clean: ## Remove .venv, caches and what `make run` left
 	rm -rf .venv .cache .local .pytest_cache .mypy_cache .ruff_cache .hypothesis
