@@ -75,7 +75,9 @@ POLICY_VIOLATION = CloseCode(
 )
 MESSAGE_TOO_BIG = CloseCode(1009, "message too big", True, "A message was larger than `max_message_bytes` (RFC 6455).")
 CLOSED = CloseCode(3000, "closed", True, "The server closed the connection without a more exact reason.")
-SHUTDOWN = CloseCode(3001, "shutdown", True, "The node is going away; another one takes the client.")
+SHUTDOWN = CloseCode(
+    3001, "shutdown", True, "The node, or the edge before it, goes away; another one takes the client."
+)
 SERVER_ERROR = CloseCode(3004, "internal server error", True, "The session met an unexpected error.")
 SESSION_EXPIRED = CloseCode(3005, "expired", True, "The token ran out and was not refreshed; come back with a new one.")
 SUBSCRIPTION_EXPIRED = CloseCode(3006, "subscription expired", True, "A subscription's rights ran out.")

@@ -15,7 +15,7 @@ from app import __version__, hooks
 from app.broker.factory import create_broker
 from app.gateway.gateway import Gateway
 from app.gateway.hook_calls import HookCalls
-from app.http import api, demo, errors, health, metrics, openapi, websocket
+from app.http import api, demo, edges, errors, health, metrics, openapi, websocket
 from app.http.hook_dependencies import HookDependencies
 from app.http.ports import PortGate
 from app.http.requests import RequestCount
@@ -57,6 +57,7 @@ def create_app(settings: Settings | None = None, *, hooks: object = hooks) -> Fa
     app.include_router(health.router)
     app.include_router(metrics.router)
     app.include_router(api.router)
+    app.include_router(edges.router)
     errors.install(app)
     openapi.install(app)
     if settings.dev:

@@ -63,6 +63,11 @@ class _Kill(Struct, tag="kill", array_like=True):
     node: str
 
 
+class _DrainEdge(Struct, tag="edge", array_like=True):
+    edge: str
+    window: float
+
+
 class _AskHearing(Struct, tag="hear?", array_like=True):
     question: str
 
@@ -91,6 +96,7 @@ _decoder = msgspec.json.Decoder(
     | _Revoked
     | Load
     | _Kill
+    | _DrainEdge
     | _TooSlow
     | _AskHearing
     | _AskRooms
@@ -105,7 +111,7 @@ class Control:
     """Writes the messages, and carries out what was heard, for the sessions of this node.
 
     `reply` sends a message of ours to all nodes, some time later; `note_revoked` takes what was revoked, until when;
-    `hear_load` what a node holds."""
+    `hear_load` what a node holds; `drain_edge` which edge goes away, and in how many seconds."""
 
     def __init__(
         self,
@@ -117,6 +123,7 @@ class Control:
         *,
         note_revoked: Callable[[bytes, float], None],
         hear_load: Callable[[Load], None],
+        drain_edge: Callable[[str, float], None],
         dev: bool,
     ) -> None:
         self._registry = registry
@@ -135,6 +142,7 @@ class Control:
             _Refresh: self._refresh,
             _Revoked: lambda action: note_revoked(action.entry.encode(), action.until),
             Load: hear_load,
+            _DrainEdge: lambda action: drain_edge(action.edge, action.window),
             _Kill: self._kill if dev else self._ignore,
             _AskHearing: lambda asked: self.on_ask_hearing(asked.question),
             _TooSlow: self._too_slow,
@@ -159,6 +167,9 @@ class Control:
 
     def load(self, load: Load) -> bytes:
         return VERSION + _encoder.encode(load)
+
+    def drain_edge(self, edge: str, window: float) -> bytes:
+        return VERSION + _encoder.encode(_DrainEdge(edge, window))
 
     def kill(self, node: str) -> bytes:
         return VERSION + _encoder.encode(_Kill(node))

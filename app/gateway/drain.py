@@ -30,13 +30,10 @@ async def drain(registry: Registry, farewells: Collection[asyncio.Task[None]], t
     deadline = now() + timeout
     if len(registry):
         await asyncio.sleep(min(HEAD_START, timeout / 4))
-    pace = Pace(now(), deadline - _flush_time(timeout), slowest)
+    pace = Pace(now(), deadline - flush_time(timeout), slowest)
     staying = _in_any_order(registry)
     while True:
-        for number in range(pace.due(len(staying), now())):
-            staying.pop().end(codes.SHUTDOWN)
-            if number % AT_ONCE == AT_ONCE - 1:
-                await asyncio.sleep(0)
+        await say_goodbye(staying, pace.due(len(staying), now()))
         staying = staying or _in_any_order(registry)
         metrics.DRAIN_REMAINING.set(len(registry))
         if not (len(registry) or farewells) or now() >= deadline:
@@ -44,7 +41,15 @@ async def drain(registry: Registry, farewells: Collection[asyncio.Task[None]], t
         await asyncio.sleep(TICK)
 
 
-def _flush_time(timeout: float) -> float:
+async def say_goodbye(staying: list[Session], count: int) -> None:
+    """To the last `count` of them, who leave the list."""
+    for number in range(count):
+        staying.pop().end(codes.SHUTDOWN)
+        if number % AT_ONCE == AT_ONCE - 1:
+            await asyncio.sleep(0)
+
+
+def flush_time(timeout: float) -> float:
     """What the last ones need after their turn, for what is unsent before their goodbye (O3)."""
     return min(FLUSH_TIMEOUT, timeout / 4)
 

@@ -71,6 +71,7 @@ class Session:
         "claims",
         "connection",
         "counted",
+        "edge",
         "ended",
         "format",
         "gateway",
@@ -92,11 +93,14 @@ class Session:
         format: Format,
         path_room: str | None,
         hook_values: dict[str, dict[str, Any]] | None = None,
+        edge: str = "",
     ) -> None:
         self.id = secrets.token_urlsafe(12)
         self.gateway = gateway
         self.connection = connection
         self.address = connection.address
+        #: The edge that it came through; empty: unknown.
+        self.edge = edge
         self.format = format
         #: The room of `/ws/{room}`, until it is subscribed.
         self.path_room = path_room

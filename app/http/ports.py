@@ -10,6 +10,7 @@ INTERNAL_PATHS = (
     "/readyz",
     "/startupz",
     "/api",
+    "/edges",
     "/docs",
     "/redoc",
     "/openapi.json",

@@ -10,6 +10,7 @@ from app.gateway.admission import Refusal
 from app.gateway.commands import enter_by_ticket, enter_by_token
 from app.gateway.gateway import Gateway
 from app.gateway.session import Enter, Session
+from app.http.edges import edge_of
 from app.http.errors import HttpError, failure
 from app.http.hook_dependencies import DependenciesFailed, HookDependencies, HookValues, UpgradeAnswered
 from app.http.origin import origin_allowed
@@ -78,14 +79,14 @@ async def _serve(websocket: WebSocket, room: str | None, dependencies: HookDepen
     fast = websocket.scope.get("extensions", {}).get("carillon.connection")
     if fast is None:
         portable = PortableConnection(websocket, address)
-        session = Session(gateway, portable, format, room, hook_values)
+        session = Session(gateway, portable, format, room, hook_values, edge_of(websocket))
         gateway.add(session, _credentials(gateway, websocket))
         await portable.serve(session)
     else:
         # The connection outlives this task: the session is called back from now on, and keeps nothing of it (H3).
         connection = fast["connection"]
         connection.address = address
-        session = Session(gateway, connection, format, room, hook_values)
+        session = Session(gateway, connection, format, room, hook_values, edge_of(websocket))
         gateway.add(session, _credentials(gateway, websocket))
         connection.hand_over(session)
 
