@@ -47,6 +47,7 @@ fmt: ## Format the code
 docs: ## Write the generated parts of docs/ anew
 	@sh local/venv.sh test
 	$(PY) docs/generate.py
+	$(PY) helm/generate.py
 
 locks: ## Compile requirements/*.txt anew from pyproject.toml (needs uv)
 	$(LOCK) --group run -o requirements/run.txt

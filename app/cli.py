@@ -1,4 +1,4 @@
-"""`python -m app`: build, serve, two commands to try it with, and what writes the pods' deletion cost in Kubernetes."""
+"""`python -m app`: build, serve, what to try it with, and what writes the pods' deletion cost in Kubernetes."""
 
 import argparse
 import os
@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 import msgspec
 
-from app import native
+from app import native, smoke
 from app.auth.tokens import MAX_USER_LENGTH, TokenVerifier, sign
 from app.broker.factory import create_broker
 from app.deletion_cost import program as deletion_cost
@@ -24,7 +24,7 @@ WRONG = 2  # exit status: the command line or the settings are wrong, as argpars
 
 
 class _Refused(Exception):
-    """The gateway cannot be reached, or did not publish; the compiler refuses."""
+    """The gateway cannot be reached, or did not do it; the compiler refuses."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -71,13 +71,21 @@ def _parser() -> argparse.ArgumentParser:
     publish.add_argument("--key", metavar="K", help="API key; else the first of CARILLON_API_KEYS")
     publish.set_defaults(run=_publish)
 
+    seen = commands.add_parser("smoke", help="see that a publication reaches clients of several pods")
+    seen.add_argument("url", metavar="URL", help="where clients connect, as in ws://localhost:8080/ws")
+    seen.add_argument("--api", default=INTERNAL_API, help=f"where the API is ({INTERNAL_API})")
+    seen.add_argument("--room", default="carillon-smoke", metavar="R", help="where to publish (carillon-smoke)")
+    seen.add_argument("--pods", type=_count, default=2, metavar="N", help="how many pods have to be met (2)")
+    seen.add_argument("--timeout", type=_seconds, default=60, metavar="S", help="seconds that it may take (60)")
+    seen.set_defaults(run=_smoke)
+
     cost = commands.add_parser(
         "deletion-cost",
         help="in a Kubernetes pod of its own: write the gateway pods' connections to them as their deletion cost",
     )
     cost.add_argument("--selector", required=True, metavar="LABELS", help="of the gateway pods, as in 'a=b,c=d'")
     cost.add_argument("--interval", type=_seconds, default=30, metavar="S", help="seconds between two looks (30)")
-    cost.add_argument("--rate", type=_rate, default=5, metavar="N", help="most pods patched per second (5)")
+    cost.add_argument("--rate", type=_count, default=5, metavar="N", help="most pods patched per second (5)")
     cost.add_argument(
         "--account", type=Path, default=ACCOUNT, metavar="DIR", help=f"token, ca.crt and namespace ({ACCOUNT})"
     )
@@ -91,7 +99,7 @@ def _seconds(text: str) -> int:
     return int(text)
 
 
-def _rate(text: str) -> int:
+def _count(text: str) -> int:
     if not text.isdecimal() or int(text) == 0:
         raise argparse.ArgumentTypeError("must be a whole number, 1 or more")
     return int(text)
@@ -139,18 +147,21 @@ def _token(command: argparse.Namespace) -> None:
 
 
 def _publish(command: argparse.Namespace) -> None:
-    key = command.key or _first_key()
-    body = msgspec.json.encode({"room": command.room, "data": command.data})
+    print(_post(command.url, command.key or _first_key(), command.room, command.data))
+
+
+def _post(url: str, key: str, room: str, data: object) -> str:
+    body = msgspec.json.encode({"room": room, "data": data})
     headers = {"X-API-Key": key, "Content-Type": "application/json"}
     try:
         answer = httpx.post(
-            f"{command.url.rstrip('/')}/api/publish", content=body, headers=headers, timeout=10, trust_env=False
+            f"{url.rstrip('/')}/api/publish", content=body, headers=headers, timeout=10, trust_env=False
         )
     except (httpx.HTTPError, httpx.InvalidURL) as error:
-        raise _Refused(f"{command.url}: {error}") from None
+        raise _Refused(f"{url}: {error}") from None
     if answer.status_code != 200:
-        raise _Refused(f"{command.url} answered {answer.status_code}: {answer.text[:500]}")
-    print(answer.text)
+        raise _Refused(f"{url} answered {answer.status_code}: {answer.text[:500]}")
+    return answer.text
 
 
 def _first_key() -> str:
@@ -158,6 +169,22 @@ def _first_key() -> str:
     if not keys:
         raise SettingsError("CARILLON_API_KEYS: needed to publish, or give --key")
     return keys[0].get_secret_value()
+
+
+def _smoke(command: argparse.Namespace) -> None:
+    key = _first_key()
+    token = sign(load(), "carillon-smoke", [command.room], ttl=command.timeout + 60)
+
+    def publish(data: str) -> None:
+        _post(command.api, key, command.room, data)
+
+    try:
+        seen = smoke.run(
+            command.url, token=token, room=command.room, publish=publish, pods=command.pods, timeout=command.timeout
+        )
+    except smoke.SmokeError as error:
+        raise _Refused(str(error)) from None
+    print(seen)
 
 
 def _deletion_cost(command: argparse.Namespace) -> None:

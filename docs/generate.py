@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import yaml
 from msgspec import Struct
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
@@ -199,6 +200,53 @@ No label names a room, a user or a client. How a gauge of several workers become
 {table(("name", "kind", "labels", "over workers", "what it says"), rows)}"""
 
 
+# -- monitoring
+
+MONITORING = DOCS.parent / "monitoring"
+RULES = MONITORING / "rules" / "carillon.yaml"
+RUNBOOKS = DOCS.parent / "runbooks"
+
+
+def monitoring_page() -> str:
+    return between((DOCS / "monitoring.md").read_text("utf-8"), "alerts", alerts())
+
+
+def alerts() -> str:
+    rules = [rule for group in yaml.safe_load(RULES.read_text("utf-8"))["groups"] for rule in group["rules"]]
+    rows = [
+        (
+            f"[{rule['alert']}](../runbooks/{rule['alert']}.md)",
+            rule["labels"]["severity"],
+            rule.get("for", "at once"),
+            _first_sentence(RUNBOOKS / f"{rule['alert']}.md"),
+        )
+        for rule in rules
+    ]
+    return table(("alert", "severity", "after", "meaning"), rows)
+
+
+def _first_sentence(runbook: Path) -> str:
+    meaning = runbook.read_text("utf-8").partition("## Meaning\n\n")[2]
+    return " ".join(meaning.split()).partition(". ")[0] + "."
+
+
+def prometheus_rule() -> str:
+    """The rules as an object of prometheus-operator, which cannot refer to a file."""
+    groups = RULES.read_text("utf-8").partition("groups:\n")[2]
+    indented = "".join(f"  {line}" if line.strip() else line for line in groups.splitlines(keepends=True))
+    return f"""# Made from rules/carillon.yaml by `make docs`.
+apiVersion: monitoring.coreos.com/v1
+kind: PrometheusRule
+metadata:
+  name: carillon
+  labels:
+    app.kubernetes.io/name: carillon
+    app.kubernetes.io/part-of: carillon
+spec:
+  groups:
+{indented}"""
+
+
 # -- writing
 
 
@@ -218,10 +266,13 @@ def protocol_page() -> str:
     return text
 
 
+#: By the path from docs/.
 PAGES: dict[str, Callable[[], str]] = {
     "settings.md": settings_page,
     "protocol.md": protocol_page,
     "metrics.md": metrics_page,
+    "monitoring.md": monitoring_page,
+    "../monitoring/prometheusrule.yaml": prometheus_rule,
 }
 
 

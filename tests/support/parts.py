@@ -44,6 +44,12 @@ def _kube_tool(name: str) -> Callable[[], str | None]:
     return lambda: kube_tools.find(name)
 
 
+def _custom_resource_definitions() -> str | None:
+    root = Path(__file__).parents[2]
+    folders = (root / ".cache" / "crds", root.parent / "shared" / "crds")
+    return next((str(folder) for folder in folders if any(folder.glob("*.yaml"))), None)
+
+
 def _send_loop() -> str | None:
     return str(native.library()) if native.load() else None
 
@@ -51,11 +57,21 @@ def _send_loop() -> str | None:
 PARTS = {
     "chromium": Part(_on_path("chromium", "chromium-browser", "google-chrome"), "Debian: chromium"),
     "promtool": Part(_on_path("promtool"), "Debian: prometheus"),
+    "prometheus": Part(_on_path("prometheus"), "Debian: prometheus"),
+    "alertmanager": Part(_on_path("prometheus-alertmanager", "alertmanager"), "Debian: prometheus-alertmanager"),
+    "amtool": Part(_on_path("amtool"), "Debian: prometheus-alertmanager"),
+    "nginx-exporter": Part(
+        _on_path("prometheus-nginx-exporter", "nginx-prometheus-exporter"), "Debian: prometheus-nginx-exporter"
+    ),
     "autobahn": Part(_python27, "Python 2.7, e.g. by pyenv"),
     "send-loop": Part(_send_loop, "Debian: gcc, libc6-dev; then python -m app build"),
     "redis-server": Part(_on_path("redis-server"), "Debian: redis-server, redis-sentinel"),
     "helm": Part(_kube_tool("helm"), "helm on PATH, or python -m tests.support.kube_tools"),
     "kubectl": Part(_kube_tool("kubectl"), "kubectl on PATH, or python -m tests.support.kube_tools"),
+    "crds": Part(
+        _custom_resource_definitions,
+        "the YAML files of Gateway API's, Prometheus Operator's and KEDA's definitions, one each, in .cache/crds",
+    ),
 }
 
 #: What tests asked for in vain, and how often; shown in the summary.

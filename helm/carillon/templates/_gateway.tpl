@@ -107,3 +107,33 @@ replicas: {{ $live.spec.replicas }}
       key: {{ .Values.secrets.keys.redisUrl }}
 {{- end }}
 {{- end -}}
+
+{{/* File, secrets and Redis' authority: one volume, as mounts inside of a read-only mount are trouble. */}}
+{{- define "carillon.configVolume" -}}
+- name: config
+  projected:
+    defaultMode: 0440
+    sources:
+      - configMap:
+          name: {{ include "carillon.fullname" . }}-gateway-file
+      {{- with .Values.secrets }}
+      {{- if or .keys.tokenHmacSecret .keys.apiKeys }}
+      - secret:
+          name: {{ .existingSecret }}
+          items:
+            {{- range compact (list .keys.tokenHmacSecret .keys.apiKeys) }}
+            - key: {{ . }}
+              path: secrets/{{ . }}
+            {{- end }}
+      {{- end }}
+      {{- end }}
+      {{- with .Values.redis.ca }}
+      {{- if or .configMap .secret }}
+      - {{ ternary "secret" "configMap" (not .configMap) }}:
+          name: {{ .configMap | default .secret }}
+          items:
+            - key: {{ .key }}
+              path: redis-ca/ca.crt
+      {{- end }}
+      {{- end }}
+{{- end -}}

@@ -8,3 +8,13 @@
     {{- toYaml . | nindent 4 }}
   {{- end }}
 {{- end -}}
+
+{{/* `helm test` signs a token and publishes: it needs both keys. */}}
+{{- define "carillon.tested" -}}
+{{- if and .Values.secrets.keys.tokenHmacSecret .Values.secrets.keys.apiKeys }}yes{{ end -}}
+{{- end -}}
+
+{{/* Where it connects: past the edge where that waits for a PROXY header, which only load balancers send. */}}
+{{- define "carillon.testedPods" -}}
+{{ ternary "edge" "gateway" (and .Values.edge.enabled (not .Values.edge.proxyProtocol)) }}
+{{- end -}}

@@ -6,7 +6,6 @@ runAsNonRoot: true
 runAsUser: {{ index . 1 }}
 runAsGroup: {{ index . 1 }}
 fsGroup: {{ index . 1 }}
-fsGroupChangePolicy: OnRootMismatch
 seccompProfile:
   type: RuntimeDefault
 {{- with index . 2 }}
@@ -25,34 +24,15 @@ capabilities:
   drop: [ALL]
 {{- end -}}
 
-{{/* Where pods run. Takes (list $ component values). */}}
+{{/* Where pods run; evenly over zones and nodes as far as it goes, pods of one version among themselves.
+Takes (list $ component values). */}}
 {{- define "carillon.placement" -}}
-{{- $component := index . 1 -}}
-{{- $values := index . 2 -}}
-{{- with $values.nodeSelector }}
-nodeSelector:
-  {{- toYaml . | nindent 2 }}
-{{- end }}
-{{- with $values.tolerations }}
-tolerations:
-  {{- toYaml . | nindent 2 }}
-{{- end }}
-{{- with $values.affinity }}
-affinity:
-  {{- toYaml . | nindent 2 }}
-{{- end }}
-{{- with $values.priorityClassName }}
-priorityClassName: {{ . }}
-{{- end }}
-{{- end -}}
-
-{{/* Evenly over zones and nodes as far as it goes; pods of one version among themselves. Takes (list $ component values). */}}
-{{- define "carillon.spread" -}}
+{{- $args := . -}}
+{{- with index . 2 -}}
 topologySpreadConstraints:
-{{- if (index . 2).topologySpreadConstraints }}
-  {{- toYaml (index . 2).topologySpreadConstraints | nindent 2 }}
+{{- if .topologySpreadConstraints }}
+  {{- toYaml .topologySpreadConstraints | nindent 2 }}
 {{- else }}
-  {{- $args := . }}
   {{- range list "topology.kubernetes.io/zone" "kubernetes.io/hostname" }}
   - maxSkew: 1
     topologyKey: {{ . }}
@@ -63,11 +43,29 @@ topologySpreadConstraints:
     matchLabelKeys: [pod-template-hash]
   {{- end }}
 {{- end }}
+{{- with .affinity }}
+affinity:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .priorityClassName }}
+priorityClassName: {{ . }}
+{{- end }}
+{{- with include "carillon.nodes" . }}
+{{ . }}
+{{- end }}
+{{- end }}
 {{- end -}}
 
-{{/* Start of a pod's spec: no token, no variables of Services (N8). */}}
+{{/* Which nodes. Takes values. */}}
+{{- define "carillon.nodes" -}}
+{{- $nodes := dict -}}
+{{- with .nodeSelector }}{{ $_ := set $nodes "nodeSelector" . }}{{ end -}}
+{{- with .tolerations }}{{ $_ := set $nodes "tolerations" . }}{{ end -}}
+{{- if $nodes }}{{ toYaml $nodes }}{{ end -}}
+{{- end -}}
+
+{{/* Start of a pod's spec: no variables of Services (N8). */}}
 {{- define "carillon.podStart" -}}
-automountServiceAccountToken: false
 enableServiceLinks: false
 {{- with .Values.imagePullSecrets }}
 imagePullSecrets:

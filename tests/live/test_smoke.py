@@ -1,0 +1,63 @@
+"""`python -m app smoke`, which `helm test` runs: on a whole stack it works, on anything less it says what is wrong."""
+
+import os
+import re
+from pathlib import Path
+
+import pytest
+
+from app.cli import main
+from tests.support.stack import API_KEY, SECRET, Stack
+
+
+@pytest.fixture(autouse=True)
+def credentials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the test's pod has them: in files."""
+    for name in [name for name in os.environ if name.startswith("CARILLON_")]:
+        monkeypatch.delenv(name)
+    for name, value in (("TOKEN_HMAC_SECRET", SECRET), ("API_KEYS", API_KEY)):
+        path = tmp_path / name
+        path.write_text(value)
+        monkeypatch.setenv(f"CARILLON_{name}_FILE", str(path))
+
+
+def smoke(stack: Stack, *options: str, url: str = "", api: str = "") -> int:
+    return main(["smoke", url or f"{stack.ws_url}/ws", "--api", api or stack.url, "--timeout", "20", *options])
+
+
+def test_a_publication_reaches_clients_of_two_pods(stack: Stack, capsys: pytest.CaptureFixture[str]) -> None:
+    assert smoke(stack) == 0
+    said = capsys.readouterr().out
+    assert re.fullmatch(r"\d+ connections to pod-1 and pod-2 had the publication within \d+ ms\n", said)
+
+
+def test_too_few_pods_are_an_error(stack: Stack, capsys: pytest.CaptureFixture[str]) -> None:
+    assert smoke(stack, "--pods", "3") == 1
+    assert re.search(r"^carillon: \S+: 30 connections met pod-1 and pod-2, not 3 pods$", capsys.readouterr().err)
+
+
+def test_nobody_there_is_an_error_when_the_time_is_over(stack: Stack, capsys: pytest.CaptureFixture[str]) -> None:
+    assert smoke(stack, "--timeout", "2", url="ws://127.0.0.1:1/ws") == 1
+    assert re.search(r"^carillon: after 2 s: ws://127.0.0.1:1/ws: .*refused|Connect", capsys.readouterr().err)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("TOKEN_HMAC_SECRET", "goodbye: 3500 not signed by a key"), ("API_KEYS", "answered 401")],
+)
+def test_a_wrong_credential_is_an_error_at_once(
+    stack: Stack, name: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / name).write_text("another-one-of-thirty-two-letters")
+    assert smoke(stack) == 1
+    assert said in capsys.readouterr().err
+
+
+def test_a_room_that_is_none_is_an_error(stack: Stack, capsys: pytest.CaptureFixture[str]) -> None:
+    assert smoke(stack, "--room", "nonesuch:room") == 1
+    assert capsys.readouterr().err == "carillon: subscribe: error 102, the room's prefix names no namespace\n"
+
+
+def test_an_address_that_is_none_is_an_error(stack: Stack, capsys: pytest.CaptureFixture[str]) -> None:
+    assert smoke(stack, url="http://example") == 1
+    assert "http://example" in capsys.readouterr().err
