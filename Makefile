@@ -14,10 +14,19 @@ run: ## Start Valkey, two pods and Nginx; PORT=8080 PYTHON=python3 CARILLON_PODS
 	@sh local/venv.sh --apt run && $(PY) -m app build && exec $(PY) -m local
 
 test: ## Run the tests against real parts (under 5 minutes)
-	@sh local/venv.sh test && $(PY) -m app build && $(PY) -m tests.support.kube_tools && exec $(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not long and not deploy"
+	@sh local/venv.sh test && sh local/venv.sh load && $(PY) -m app build && $(PY) -m tests.support.kube_tools && exec $(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not long and not deploy"
 
 test-long: ## Run the tests that take longer
-	@sh local/venv.sh test && $(PY) -m app build && exec $(PY) -m pytest -m long
+	@sh local/venv.sh test && sh local/venv.sh load && $(PY) -m app build && exec $(PY) -m pytest -m long
+
+.PHONY: load load-quick
+# Reads URL, API_URL, SCENARIO, USERS, RATE, RAMP, DURATION, PROCESSES and others from the environment: docs/load.md.
+load: ## Locust against URL=..., else a stack of its own; SCENARIO=chat USERS=500 RATE=20 DURATION=30; report in .cache/load
+	@sh local/venv.sh --apt run && sh local/venv.sh load && $(PY) -m app build && exec $(PY) -m loadtest
+
+load-quick: ## All scenarios of that, small, in 10 seconds
+	@sh local/venv.sh --apt run && sh local/venv.sh load && $(PY) -m app build && \
+		SCENARIO=all USERS=90 RAMP=90 DURATION=3 STORM_EVERY=3 exec $(PY) -m loadtest
 
 chaos: ## Break parts under load and count what was lost, 10 minutes at most; ONLY="kill -9,reload"
 	@sh local/venv.sh test && $(PY) -m app build && exec $(PY) -m tests.chaos --only "$(ONLY)"
@@ -34,7 +43,7 @@ fuzz: ## Fuzz what reads bytes from outside; FUZZ_SECONDS=60 for each target
 	@sh local/venv.sh test && sh local/venv.sh fuzz && exec $(PY) -m fuzz --seconds $(FUZZ_SECONDS)
 
 lint: ## Check style and types
-	@sh local/venv.sh test
+	@sh local/venv.sh test && sh local/venv.sh load
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Makes a venv and installs a lock file into it:  venv.sh [--apt] run|test|bench
+# Makes a venv and installs a lock file into it:  venv.sh [--apt] run|test|load|fuzz|bench
 # A venv counts as made only by its stamp, which is written after the install. With --apt (root, Debian) a missing
 # python3-venv is installed. The test lock is a superset of the run lock, so one .venv serves both. The servers that the
 # benchmark compares with have .cache/bench/venv to themselves.

@@ -1,0 +1,21 @@
+"""How long a publication was under way, and when the next one is due."""
+
+from loadtest.latency import CATCH_UP, DELIVERY, Latency, Pace, measure
+
+
+def test_from_sending_to_receiving() -> None:
+    assert measure(100.0, 100.25, 0) == Latency(DELIVERY, 250.0)
+
+
+def test_what_was_sent_while_its_receiver_was_away_is_no_delivery() -> None:
+    assert measure(100.0, 103.0, 102.0).kind == CATCH_UP
+    assert measure(102.5, 103.0, 102.0).kind == DELIVERY
+
+
+def test_clocks_that_differ_are_told_and_nothing_is_negative() -> None:
+    assert measure(100.0, 99.5, 0) == Latency(DELIVERY, 0.0, early=True)
+
+
+def test_the_pace_is_even_however_long_a_publication_takes() -> None:
+    pace = Pace(every=2.0, first=10.0)
+    assert [pace.wait(now) for now in (9.0, 10.0, 15.0, 15.0, 15.0)] == [1.0, 2.0, 0.0, 1.0, 3.0]
