@@ -1,6 +1,6 @@
 # Carillon's commands; `make` alone lists them. Each sets up what it needs in .venv.
 .DEFAULT_GOAL := help
-.PHONY: help run test test-long chaos bench bench-quick fuzz lint fmt docs locks secrets clean
+.PHONY: help run test test-long chaos bench bench-quick fuzz lint fmt docs locks secrets chart sbom audit clean
 
 PY := .venv/bin/python
 COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
@@ -63,6 +63,7 @@ locks: ## Compile requirements/*.txt anew from pyproject.toml (needs uv)
 	$(LOCK) -c requirements/run.txt -o requirements/image.txt
 	$(LOCK) --group run --group test -c requirements/run.txt -o requirements/test.txt
 	$(LOCK) --group test --group fuzz -c requirements/test.txt -o requirements/fuzz.txt
+	$(COMPILE) --group audit -o requirements/audit.txt
 	$(COMPILE) --group kube --no-deps -o requirements/kube.txt
 	$(LOCK) --group load -c requirements/test.txt -o requirements/load.txt
 	$(LOCK) --group bench -c requirements/test.txt -o requirements/bench.txt
@@ -70,5 +71,18 @@ locks: ## Compile requirements/*.txt anew from pyproject.toml (needs uv)
 secrets: ## Make what compose.yaml needs to start: ./secrets and .env
 	@sh images/secrets.sh
 
+chart: ## Package the chart with the digests of a release; GATEWAY=registry/name@sha256:... EDGE=... (needs helm)
+	@rm -rf dist/chart && python3 helm/pin_images.py "$(GATEWAY)" "$(EDGE)" dist/chart/carillon
+	helm package dist/chart/carillon --destination dist
+
+sbom: ## Write dist/carillon.cdx.json: what the gateway's image installs, with hashes (CycloneDX)
+	@sh local/venv.sh audit && mkdir -p dist
+	PYTHONWARNINGS=ignore .cache/audit/venv/bin/cyclonedx-py requirements requirements/image.txt --pyproject pyproject.toml \
+		--output-reproducible --output-file dist/carillon.cdx.json
+
+audit: ## Look up known vulnerabilities of everything in requirements/ (needs the internet)
+	@sh local/venv.sh audit
+	.cache/audit/venv/bin/pip-audit --strict --disable-pip --require-hashes $(addprefix --requirement ,$(wildcard requirements/*.txt))
+
 clean: ## Remove .venv, caches and what `make run` left
-	rm -rf .venv .cache .local .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .cache .local .pytest_cache .mypy_cache .ruff_cache .hypothesis dist

@@ -1,8 +1,8 @@
 #!/bin/sh
-# Makes a venv and installs a lock file into it:  venv.sh [--apt] run|test|load|fuzz|bench
+# Makes a venv and installs a lock file into it:  venv.sh [--apt] run|test|load|fuzz|bench|audit
 # A venv counts as made only by its stamp, which is written after the install. With --apt (root, Debian) a missing
 # python3-venv is installed. The test lock is a superset of the run lock, so one .venv serves both. The servers that the
-# benchmark compares with have .cache/bench/venv to themselves.
+# benchmark compares with have .cache/bench/venv to themselves, what audits the locks has .cache/audit/venv.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -12,7 +12,7 @@ apt=no
 [ "$1" = --apt ] && { apt=yes; shift; }
 lock=$1
 venv=.venv
-[ "$lock" = bench ] && venv=.cache/bench/venv
+case $lock in bench | audit) venv=.cache/$lock/venv ;; esac
 
 in_range='import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))'
 if [ -n "${PYTHON:-}" ]; then

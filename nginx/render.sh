@@ -63,5 +63,6 @@ name=$(uname -n | awk '{ gsub(/[^A-Za-z0-9-]/, "-"); print substr($0, 1, 31) }')
 random=$(od -An -N16 -tx1 /dev/urandom | awk '{ gsub(/ /, ""); printf "%s", $0 }')
 
 export CARILLON_EDGE_LOCAL_INCLUDES="$includes"
+# shellcheck disable=SC3045  # POSIX has no -H before 2024; dash, ash and bash do
 awk_program -v action= -v found_version="$version" -v has_stub_status="$has_stub_status" -v user="$user" \
     -v new_id="$name-$random" -v hard_limit="$(ulimit -Hn)"

