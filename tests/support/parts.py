@@ -16,6 +16,9 @@ import pytest
 from app import native
 from tests.support import actionlint, kube_tools
 
+#: The variables that name the images for tests on a cluster.
+CLUSTER_IMAGES = ("CARILLON_IMAGE", "CARILLON_EDGE_IMAGE", "VALKEY_IMAGE")
+
 
 @dataclass(frozen=True)
 class Part:
@@ -44,6 +47,17 @@ def _kube_tool(name: str) -> Callable[[], str | None]:
     return lambda: kube_tools.find(name)
 
 
+def _cluster() -> str | None:
+    """Where KUBECONFIG leads; kubectl's own default is no word for a test to make namespaces there."""
+    given = os.environ.get("KUBECONFIG")
+    return given if given and kube_tools.find("helm") and kube_tools.find("kubectl") else None
+
+
+def _cluster_images() -> str | None:
+    given = [os.environ.get(name, "") for name in CLUSTER_IMAGES]
+    return " ".join(given) if all(given) else None
+
+
 def _custom_resource_definitions() -> str | None:
     root = Path(__file__).parents[2]
     folders = (root / ".cache" / "crds", root.parent / "shared" / "crds")
@@ -70,6 +84,8 @@ PARTS = {
     "redis-server": Part(_on_path("redis-server"), "Debian: redis-server, redis-sentinel"),
     "helm": Part(_kube_tool("helm"), "helm on PATH, or python -m tests.support.kube_tools"),
     "kubectl": Part(_kube_tool("kubectl"), "kubectl on PATH, or python -m tests.support.kube_tools"),
+    "cluster": Part(_cluster, "KUBECONFIG set, with helm and kubectl"),
+    "cluster-images": Part(_cluster_images, f"{', '.join(CLUSTER_IMAGES)} set to what the cluster can get"),
     "crds": Part(
         _custom_resource_definitions,
         "the YAML files of Gateway API's, Prometheus Operator's and KEDA's definitions, one each, in .cache/crds",

@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import httpx
 from joserfc import jwt
@@ -27,8 +27,15 @@ API_KEY = "an-api-key-of-the-tests"
 #: In the place of a real pod: starts in 0.2 s and says what it was sent.
 STANDIN = (sys.executable, str(Path(__file__).with_name("standin_pod.py")))
 
-#: Stacks that run now; their logs are shown with a failure.
-running: list["Stack"] = []
+
+class Logged(Protocol):
+    """What runs and has logs."""
+
+    def log_tails(self, lines: int = 30) -> list[tuple[str, str]]: ...
+
+
+#: What runs now; the ends of its logs are shown with a failure.
+running: list[Logged] = []
 
 _OF_THE_DEVELOPER = ("WEB_CONCURRENCY", "PORT")
 
