@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import msgspec
 from msgspec import Struct
 
 from app import codes
@@ -14,6 +13,7 @@ from app.broker.base import Broker
 from app.codes import CommandError
 from app.telemetry import logs
 from app.telemetry.logs import Limited
+from app.wire.versioned import UnknownVersion, Versioned
 
 log = Limited(logs.get("revocations"))
 
@@ -22,9 +22,6 @@ MOST = 100_000
 
 #: Entries dealt with in one turn of the event loop; about 1 ms.
 AT_ONCE = 1000
-
-#: Of an entry's form (P6).
-VERSION = b"1"
 
 
 class _Token(Struct, tag="token", array_like=True, frozen=True):
@@ -40,7 +37,7 @@ class _User(Struct, tag="user", array_like=True, frozen=True):
     before: float
 
 
-_decoder = msgspec.json.Decoder(_Token | _User)
+_entry: Versioned[_Token | _User] = Versioned(_Token | _User, b"1")
 
 
 @dataclass(slots=True)
@@ -81,7 +78,7 @@ class Revocations:
         return await self._store(_User(user, issued_before), expires_at)
 
     async def _store(self, revoked: _Token | _User, expires_at: float) -> tuple[bytes, float]:
-        entry, until = _entry(revoked), expires_at + self._leeway
+        entry, until = _entry.pack(revoked), expires_at + self._leeway
         if not await self._broker.revoke(entry, until, MOST):
             raise CommandError(codes.LIMIT_EXCEEDED, f"{MOST} revocations are in force already")
         return entry, until
@@ -89,10 +86,8 @@ class Revocations:
     def note(self, entry: bytes, until: float) -> None:
         """From now on this is refused. An entry of a newer release is left to the nodes that know it."""
         try:
-            if entry[:1] != VERSION:
-                raise msgspec.DecodeError("unknown version")
-            revoked = _decoder.decode(entry[1:])
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            revoked = _entry.unpack(entry)
+        except UnknownVersion as error:
             log.warning("revocation.unreadable", error=str(error))
             return
         if until <= self._now():
@@ -112,7 +107,7 @@ class Revocations:
             self.note(entry, until)
             await _let_others_run(number)
         for number, (revoked, until) in enumerate(self._known(), 1):
-            entry = _entry(revoked)
+            entry = _entry.pack(revoked)
             if entry not in listed:
                 await self._broker.revoke(entry, until, MOST)
             await _let_others_run(number)
@@ -126,10 +121,6 @@ class Revocations:
         now = self._now()
         self._tokens = {jti: until for jti, until in self._tokens.items() if until > now}
         self._users = {user: before for user, before in self._users.items() if before.until > now}
-
-
-def _entry(revoked: _Token | _User) -> bytes:
-    return VERSION + msgspec.json.encode(revoked)
 
 
 async def _let_others_run(number: int) -> None:

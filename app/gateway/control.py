@@ -4,8 +4,8 @@ import asyncio
 import os
 import signal
 from collections.abc import Callable, Iterable
+from typing import Any
 
-import msgspec
 from msgspec import Raw, Struct
 
 from app import codes
@@ -24,7 +24,8 @@ from app.settings import SlowConsumer
 from app.telemetry import logs
 from app.telemetry.counters import Counters
 from app.telemetry.logs import Limited
-from app.wire.publication import VERSION, Publication
+from app.wire.publication import Publication
+from app.wire.versioned import UnknownVersion, Versioned
 
 log = Limited(logs.get("control"))
 
@@ -87,8 +88,7 @@ class RoomCounts(Struct, tag="rooms", array_like=True):
     rooms: dict[str, int]
 
 
-_encoder = msgspec.json.Encoder()
-_decoder = msgspec.json.Decoder(
+_message: Versioned[Any] = Versioned(
     _ToUser
     | _Disconnect
     | _Unsubscribe
@@ -100,7 +100,8 @@ _decoder = msgspec.json.Decoder(
     | _TooSlow
     | _AskHearing
     | _AskRooms
-    | RoomCounts
+    | RoomCounts,
+    b"1",
 )
 
 #: Rooms in one node's answer; the largest.
@@ -151,46 +152,44 @@ class Control:
         }
 
     def send_to_user(self, user: str, data: bytes) -> bytes:
-        return VERSION + _encoder.encode(_ToUser(user, Raw(data)))
+        return _message.pack(_ToUser(user, Raw(data)))
 
     def disconnect(self, user: str, session: str | None, reconnect: bool) -> bytes:
-        return VERSION + _encoder.encode(_Disconnect(user, session, reconnect))
+        return _message.pack(_Disconnect(user, session, reconnect))
 
     def unsubscribe(self, user: str, room: str, session: str | None) -> bytes:
-        return VERSION + _encoder.encode(_Unsubscribe(user, room, session))
+        return _message.pack(_Unsubscribe(user, room, session))
 
     def refresh(self, user: str, session: str | None, rights: Rights | None) -> bytes:
-        return VERSION + _encoder.encode(_Refresh(user, session, rights))
+        return _message.pack(_Refresh(user, session, rights))
 
     def revoked(self, entry: bytes, until: float) -> bytes:
-        return VERSION + _encoder.encode(_Revoked(entry.decode(), until))
+        return _message.pack(_Revoked(entry.decode(), until))
 
     def load(self, load: Load) -> bytes:
-        return VERSION + _encoder.encode(load)
+        return _message.pack(load)
 
     def drain_edge(self, edge: str, window: float) -> bytes:
-        return VERSION + _encoder.encode(_DrainEdge(edge, window))
+        return _message.pack(_DrainEdge(edge, window))
 
     def kill(self, node: str) -> bytes:
-        return VERSION + _encoder.encode(_Kill(node))
+        return _message.pack(_Kill(node))
 
     def ask_hearing(self, question: str) -> bytes:
-        return VERSION + _encoder.encode(_AskHearing(question))
+        return _message.pack(_AskHearing(question))
 
     def too_slow(self, client: str) -> bytes:
         """All nodes have to know it, as the client may come back to any of them (R3)."""
-        return VERSION + _encoder.encode(_TooSlow(client))
+        return _message.pack(_TooSlow(client))
 
     def ask_rooms(self, question: str) -> bytes:
-        return VERSION + _encoder.encode(_AskRooms(question))
+        return _message.pack(_AskRooms(question))
 
     def carry_out(self, message: bytes) -> None:
         """Never raises: a message of a newer release is left to the nodes that know it."""
         try:
-            if message[:1] != VERSION:
-                raise msgspec.DecodeError("unknown version")
-            action = _decoder.decode(message[1:])
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            action = _message.unpack(message)
+        except UnknownVersion as error:
             log.warning("control.unreadable", error=str(error))
             self._counters.unreadable["control"] += 1
             return
@@ -243,4 +242,4 @@ class Control:
     def _tell_rooms(self, action: _AskRooms) -> None:
         counts = sorted(((len(room.members), name) for name, room in self._hub.rooms.items()), reverse=True)
         answer = RoomCounts(action.question, {name: count for count, name in counts[:MOST_ROOMS] if count})
-        self._reply(VERSION + _encoder.encode(answer))
+        self._reply(_message.pack(answer))

@@ -12,7 +12,8 @@ from app.telemetry import logs
 from app.telemetry.logs import Limited
 from app.wire.messages import PastPublication, Publisher
 from app.wire.plain import Format
-from app.wire.publication import UnknownVersion, unpack
+from app.wire.publication import unpack
+from app.wire.versioned import UnknownVersion
 
 if TYPE_CHECKING:
     from app.gateway.gateway import Gateway

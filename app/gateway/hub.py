@@ -25,7 +25,8 @@ from app.telemetry.counters import Counters
 from app.telemetry.logs import Limited
 from app.wire.messages import Event, PresenceChange
 from app.wire.plain import FORMATS
-from app.wire.publication import UnknownVersion, unpack
+from app.wire.publication import unpack
+from app.wire.versioned import UnknownVersion
 
 if TYPE_CHECKING:
     from app.gateway.session import Session

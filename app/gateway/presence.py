@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
 from app import codes
@@ -19,7 +18,7 @@ from app.telemetry import logs
 from app.telemetry.counters import Counters
 from app.telemetry.logs import Limited
 from app.wire.messages import PresenceChange
-from app.wire.publication import VERSION
+from app.wire.versioned import UnknownVersion, Versioned
 
 log = Limited(logs.get("presence"))
 
@@ -37,7 +36,8 @@ class _News(Struct):
     left: list[str] | UnsetType = UNSET
 
 
-_decoder = msgspec.json.Decoder(_News)
+#: Its version stands in lua/attend.lua too.
+_news: Versioned[_News] = Versioned(_News, b"1")
 
 
 class _Attendance:
@@ -193,10 +193,8 @@ class Presence:
     def change(room: str, news: bytes) -> PresenceChange | None:
         """What members are told; None for news of a release that this one does not know (P6)."""
         try:
-            if news[:1] != VERSION:
-                raise msgspec.DecodeError("unknown version")
-            read = _decoder.decode(news[1:])
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            read = _news.unpack(news)
+        except UnknownVersion as error:
             log.warning("presence.unreadable", error=str(error))
             return None
         return PresenceChange(room=room, joined=read.joined, left=read.left)

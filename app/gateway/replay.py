@@ -6,7 +6,8 @@ from typing import Self
 
 from app.broker.base import Page, Position
 from app.gateway.delivery import Delivery
-from app.wire.publication import UnknownVersion, unpack
+from app.wire.publication import unpack
+from app.wire.versioned import UnknownVersion
 
 #: What of a replay is one write, in bytes of data; the next one is for the outbox if the client does not read (O1).
 PORTION = 16_384

@@ -1,16 +1,8 @@
-"""A publication on its way between nodes: the envelope with a version byte (P6)."""
+"""A publication on its way between nodes, and in a room's history."""
 
-import msgspec
 from msgspec import Raw, Struct
 
-#: The version that this release writes and reads; it is the first one. A field more at the end needs no other: who does
-#: not know it leaves it out. What an older node would misunderstand does, and then one release reads both and writes
-#: the old one, and only the next one writes the new one: two neighbours share Redis during a rollout.
-VERSION = b"1"
-
-
-class UnknownVersion(ValueError):
-    """The envelope was written by a release that this one does not know."""
+from app.wire.versioned import Versioned
 
 
 class Publication(Struct, array_like=True, frozen=True):
@@ -23,19 +15,7 @@ class Publication(Struct, array_like=True, frozen=True):
     tags: dict[str, str] | None = None
 
 
-_encoder = msgspec.json.Encoder()
-_decoder = msgspec.json.Decoder(Publication)
+_envelope: Versioned[Publication] = Versioned(Publication, b"1")
 
-
-def pack(publication: Publication) -> bytes:
-    return VERSION + _encoder.encode(publication)
-
-
-def unpack(envelope: bytes) -> Publication:
-    """Raises UnknownVersion for an envelope of an unknown release, or one that is damaged."""
-    if envelope[:1] != VERSION:
-        raise UnknownVersion(f"envelope version {envelope[:1]!r}")
-    try:
-        return _decoder.decode(memoryview(envelope)[1:])
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise UnknownVersion(str(error)) from None
+pack = _envelope.pack
+unpack = _envelope.unpack

@@ -12,7 +12,8 @@ from app.codes import CommandError
 from app.wire.messages import COMMANDS, Command, Message, Ok, Publisher
 from app.wire.payload import MAX_DEPTH, canonical, checked_json
 from app.wire.plain import JSON, MSGPACK, BadMessage, Format
-from app.wire.publication import Publication, UnknownVersion, pack, unpack
+from app.wire.publication import Publication, pack, unpack
+from app.wire.versioned import UnknownVersion
 
 values = st.recursive(
     st.one_of(st.none(), st.booleans(), st.integers(-(2**63), 2**64 - 1), st.text(max_size=5))
