@@ -1,4 +1,4 @@
-"""Whatever an object names is there: ports, selectors, Services, accounts, ConfigMaps and their keys, the Secret's keys."""
+"""What an object names is there: ports, selectors, Services, accounts, ConfigMaps and their keys, the Secret's keys."""
 
 from collections.abc import Iterator
 
@@ -13,10 +13,23 @@ SECRET_KEYS = {"token-hmac-secret", "api-keys", "redis-url"}
 def dangling(manifests: Manifests) -> list[str]:
     """Every name that leads nowhere."""
     pods = list(manifests.pods())
-    said = [*selectors(manifests, pods), *routes(manifests), *targets(manifests), *monitors(manifests, pods)]
+    said = [
+        *namespaces(manifests),
+        *selectors(manifests, pods),
+        *routes(manifests),
+        *targets(manifests),
+        *monitors(manifests, pods),
+    ]
     for pod in pods:
         said += [f"{pod.owner}: {complaint}" for complaint in (*configuration(manifests, pod), *own_ports(pod))]
     return said
+
+
+def namespaces(manifests: Manifests) -> Iterator[str]:
+    """Whoever adds a component says the namespace again: what has none lands where kubectl happens to be."""
+    found = {o["metadata"].get("namespace") for o in manifests.objects if o["kind"] != "Namespace"}
+    if len(found) != 1 or None in found:
+        yield f"namespaces are {found}"
 
 
 def selectors(manifests: Manifests, pods: list[Pod]) -> Iterator[str]:
@@ -157,6 +170,7 @@ GATEWAY = "spec/template/spec/containers/0"
         ("HorizontalPodAutoscaler/carillon-gateway", "spec/scaleTargetRef/name", "gateway"),
         ("RoleBinding/carillon-deletion-cost", "subjects/0/name", "default"),
         ("RoleBinding/carillon-deletion-cost", "subjects/0/namespace", "default"),
+        ("Ingress/carillon", "metadata/namespace", ...),
         ("Ingress/carillon", "spec/rules/0/http/paths/0/backend/service/port/name", "https"),
     ],
 )

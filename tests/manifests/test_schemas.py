@@ -1,4 +1,4 @@
-"""Every object is one that Kubernetes knows, in its three newest versions, or that the custom resources' schemas allow."""
+"""Every object is one that Kubernetes knows, in its three newest versions, or that a custom schema allows."""
 
 import json
 from functools import cache
@@ -126,7 +126,5 @@ def test_custom_resources_are_what_their_definitions_allow(manifests: Manifests)
         ("ServiceMonitor/carillon-gateway", "apiVersion", "monitoring.coreos.com/v7"),
     ],
 )
-def test_what_a_definition_does_not_allow_is_seen(
-    production: Manifests, target: str, path: str, value: object
-) -> None:
+def test_what_a_definition_does_not_allow_is_seen(production: Manifests, target: str, path: str, value: object) -> None:
     assert against_custom_schemas(production.changed(target, path, value))

@@ -89,7 +89,9 @@ def careless(manifests: Manifests, pod: Pod) -> Iterator[str]:
 def image_problems(image: str) -> Iterator[str]:
     if image.endswith(f":{UNSET}"):
         return
-    reference = re.fullmatch(r"[a-z0-9][a-z0-9._/-]*(?::\d+/[a-z0-9._/-]+)?(?P<tag>:[\w.-]+)?(?P<digest>@sha256:.+)?", image)
+    reference = re.fullmatch(
+        r"[a-z0-9][a-z0-9._/-]*(?::\d+/[a-z0-9._/-]+)?(?P<tag>:[\w.-]+)?(?P<digest>@sha256:.+)?", image
+    )
     if not reference:
         yield f"image {image} is no reference"
     elif not reference["digest"] and reference["tag"] in (None, ":latest"):

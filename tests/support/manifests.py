@@ -119,7 +119,9 @@ def matches(selector: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
 def sets() -> list[str]:
     """The names of everything that is rendered: overlays, mixtures of theirs, and the chart's value sets."""
     overlays = [f"k8s {folder.name}" for folder in sorted(OVERLAYS.iterdir())]
-    return overlays + [f"k8s {name}" for name in MIXTURES] + [f"chart {f.stem}" for f in sorted(CHART.glob("ci/*.yaml"))]
+    return (
+        overlays + [f"k8s {name}" for name in MIXTURES] + [f"chart {f.stem}" for f in sorted(CHART.glob("ci/*.yaml"))]
+    )
 
 
 @cache
@@ -130,7 +132,7 @@ def rendered(name: str) -> Manifests:
         return chart(name, "--values", str(CHART / "ci" / f"{which}.yaml"))
     if which in MIXTURES:
         overlay = which.partition("+")[0]
-        return overlaid(name, overlay, MIXTURES[which])
+        return overlaid(name, overlay, MIXTURES[which], namespace="carillon")
     return kustomized(name, OVERLAYS / which)
 
 

@@ -30,7 +30,9 @@ def _value(manifests: Manifests, variable: Manifest, before: dict[str, str]) -> 
     if "secretKeyRef" in source:
         return SECRET[source["secretKeyRef"]["key"]]
     if "configMapKeyRef" in source:
-        text: str = manifests.one("ConfigMap", source["configMapKeyRef"]["name"])["data"][source["configMapKeyRef"]["key"]]
+        text: str = manifests.one("ConfigMap", source["configMapKeyRef"]["name"])["data"][
+            source["configMapKeyRef"]["key"]
+        ]
         return text
     if "fieldRef" in source:
         return {"metadata.namespace": NAMESPACE, "metadata.name": "pod-1"}[source["fieldRef"]["fieldPath"]]
