@@ -3,7 +3,8 @@
 from app.broker.base import Position
 from app.gateway.delivery import Delivery
 from app.wire.plain import FORMATS
-from app.wire.publication import UnknownVersion, pack, unpack
+from app.wire.publication import pack, unpack
+from app.wire.versioned import UnknownVersion
 
 
 def fuzz(data: bytes) -> None:
