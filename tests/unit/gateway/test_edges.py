@@ -1,4 +1,4 @@
-"""An edge goes away: its sessions are told, at a pace, and nobody else's (on the wire: tests/live/test_nginx_drain.py)."""
+"""An edge goes away: its sessions are told, at a pace, and nobody else's (live: tests/live/test_nginx_drain.py)."""
 
 from app.gateway.edges import REMEMBERED, Edges
 from app.gateway.registry import Registry

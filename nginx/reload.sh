@@ -1,0 +1,30 @@
+#!/bin/sh
+# A reload that cuts nobody: renders the configuration anew under a new name of this edge, has Nginx take it, and has the
+# gateways say goodbye to the sessions of the old name, so that the old workers end by themselves.
+set -eu
+
+here=$(cd "$(dirname "$0")" && pwd)
+. "$here/goodbye.sh"
+
+workers_are_gone() {
+    for worker in $workers; do
+        if kill -0 "$worker" 2>/dev/null; then
+            return 1
+        fi
+    done
+}
+
+master=$(cat "$run/nginx.pid")
+workers=$(cat /proc/[0-9]*/stat 2>/dev/null | awk -v master="$master" '{ sub(/\(.*\)/, "x") } $4 == master { print $1 }')
+old=$(cat "$run/edge-id")
+cp -p "$run/nginx.conf" "$run/nginx.conf.old"
+if ! sh "$here/render.sh" || ! "$(setting NGINX)" -t -q -p "$run" -c "$run/nginx.conf" -e stderr; then
+    mv "$run/nginx.conf.old" "$run/nginx.conf"
+    echo "$old" >"$run/edge-id"
+    say "nothing was changed"
+    exit 1
+fi
+rm "$run/nginx.conf.old"
+kill -HUP "$master"
+sleep 1
+say_goodbye "$old" "$(setting DRAIN_TIMEOUT)" workers_are_gone

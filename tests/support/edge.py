@@ -1,0 +1,124 @@
+"""An edge as images run it: nginx/entrypoint.sh with CARILLON_EDGE_... in its environment, on free ports."""
+
+import json
+import os
+import subprocess
+import threading
+from collections.abc import Mapping
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from signal import SIGHUP, SIGQUIT
+from typing import Any, Self
+
+import httpx
+
+from local import probes, servers
+from local.child import Child, Service, stop
+from local.ports import HOST, free_ports
+from tests.support.waiting import wait_until
+
+NGINX = Path(__file__).resolve().parents[2] / "nginx"
+
+
+class Edge:
+    """`with Edge(folder, GATEWAYS="127.0.0.1:8000") as edge: ...`; settings by the ends of their names."""
+
+    def __init__(self, folder: Path, *, path: str = os.environ.get("PATH", os.defpath), **settings: str) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.port, self.status_port = free_ports(2)
+        self.url = f"http://{HOST}:{self.port}"
+        self.ws_url = f"ws://{HOST}:{self.port}"
+        self.run = folder / "run"
+        defaults = {"NGINX": servers.nginx(), "HOST": HOST, "PORT": str(self.port), "RUN": str(self.run)}
+        more = {"STATUS_PORT": str(self.status_port), "DRAIN_DELAY": "0", **settings}
+        self.environ = {"PATH": path, **environment({**defaults, **more})}
+        self._child = Child(
+            Service(
+                name=folder.name,
+                command=("sh", str(NGINX / "entrypoint.sh")),
+                log=folder / "log",
+                env=self.environ,
+                is_ready=lambda: probes.http_status(self.status_port, "/healthz") == 200,
+                stop_signal=SIGQUIT,
+            )
+        )
+
+    def __enter__(self) -> Self:
+        self._child.start()
+        try:
+            wait_until(lambda: self._child.service.is_ready() or not self._child.running, "Nginx answers")
+            assert self._child.running, self.log
+        except BaseException:
+            stop([self._child])
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        stop([self._child])
+
+    @property
+    def running(self) -> bool:
+        return self._child.running
+
+    @property
+    def log(self) -> str:
+        return self._child.log_tail(10_000)
+
+    @property
+    def entries(self) -> list[dict[str, Any]]:
+        """What the access log says."""
+        return [json.loads(line) for line in self.log.splitlines() if line.startswith("{")]
+
+    @property
+    def id(self) -> str:
+        return (self.run / "edge-id").read_text().strip()
+
+    def plain_reload(self) -> None:
+        """SIGHUP, as `nginx -s reload`."""
+        self._child.signal(SIGHUP)
+
+    def script(self, name: str, *, path: Path | None = None, **settings: str) -> "subprocess.Popen[str]":
+        """Starts nginx/drain.sh or nginx/reload.sh beside it, in the same environment but for these settings.
+
+        `path`: a folder with the only commands that it has."""
+        environ = self.environ | environment(settings) | ({"PATH": str(path)} if path else {})
+        return subprocess.Popen(["sh", str(NGINX / name)], env=environ, stderr=subprocess.PIPE, text=True)
+
+    def get(self, path: str, **options: Any) -> httpx.Response:
+        return httpx.get(self.url + path, trust_env=False, **options)
+
+    def status(self, path: str) -> httpx.Response:
+        return httpx.get(f"http://{HOST}:{self.status_port}{path}", trust_env=False)
+
+
+def environment(settings: Mapping[str, str]) -> dict[str, str]:
+    return {f"CARILLON_EDGE_{name}": value for name, value in settings.items()}
+
+
+class Listener:
+    """In the place of a gateway's internal port: keeps the request lines that it hears, and says nothing."""
+
+    def __init__(self) -> None:
+        self.lines = lines = list[str]()
+
+        class Keep(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                lines.append(self.requestline)
+                self.send_response(204)
+                self.end_headers()
+
+            def log_message(self, format: str, *args: Any) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer((HOST, 0), Keep)
+        self.port: int = self._server.server_address[1]
+        self._thread = threading.Thread(target=self._server.serve_forever)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
