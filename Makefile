@@ -1,6 +1,6 @@
 # Carillon's commands; `make` alone lists them. Each sets up what it needs in .venv.
 .DEFAULT_GOAL := help
-.PHONY: help run test test-long chaos bench bench-quick fuzz lint fmt docs locks secrets chart sbom audit clean
+.PHONY: help run test test-long test-deploy chaos bench bench-quick fuzz lint fmt docs locks secrets chart sbom audit clean
 
 PY := .venv/bin/python
 COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
@@ -17,7 +17,10 @@ test: ## Run the tests against real parts (under 5 minutes)
 	@sh local/venv.sh test && sh local/venv.sh load && $(PY) -m app build && $(PY) -m tests.support.kube_tools && exec $(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not long and not deploy"
 
 test-long: ## Run the tests that take longer
-	@sh local/venv.sh test && sh local/venv.sh load && $(PY) -m app build && exec $(PY) -m pytest -m long
+	@sh local/venv.sh test && sh local/venv.sh load && $(PY) -m app build && exec $(PY) -m pytest -m "long and not deploy"
+
+test-deploy: ## Build the images and run them in Docker (as root; CARILLON_REQUIRE=docker installs what is missing)
+	@sh local/venv.sh test && $(PY) -m app build && $(PY) -m tests.support.kube_tools && exec $(PY) -m pytest -m deploy
 
 .PHONY: load load-quick
 # Reads URL, API_URL, SCENARIO, USERS, RATE, RAMP, DURATION, PROCESSES and others from the environment: docs/load.md.

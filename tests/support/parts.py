@@ -68,7 +68,17 @@ def _send_loop() -> str | None:
     return str(native.library()) if native.load() else None
 
 
+def _docker() -> str | None:
+    from tests.deploy import engine
+
+    return engine.find()
+
+
 PARTS = {
+    "docker": Part(
+        _docker,
+        "as root Debian's docker.io and debootstrap, by CARILLON_REQUIRE=docker; or an engine named in DOCKER_HOST",
+    ),
     "chromium": Part(_on_path("chromium", "chromium-browser", "google-chrome"), "Debian: chromium"),
     "promtool": Part(_on_path("promtool"), "Debian: prometheus"),
     "prometheus": Part(_on_path("prometheus"), "Debian: prometheus"),
