@@ -33,6 +33,8 @@ WHOLE = {"type": "integer", "minimum": 0}
 PLENTY = {"type": "integer", "minimum": 1}
 PORT = {"type": "integer", "minimum": 1, "maximum": 65_535}
 QUANTITY = {"type": ["string", "integer"], "pattern": r"^[0-9.]+([EPTGMk]i?|m)?$"}
+AMOUNTS = {"type": "object", "additionalProperties": {"type": ["string", "number"]}}
+RESOURCES = {"additionalProperties": False, "properties": {"requests": AMOUNTS, "limits": AMOUNTS}}
 #: Of the kubelet's list of safe sysctls, what concerns networking of the pod itself.
 SAFE_SYSCTLS = [
     "net.ipv4.ip_local_port_range",
@@ -55,11 +57,6 @@ SYSCTLS = {
         "properties": {"name": {"enum": SAFE_SYSCTLS}, "value": {"type": "string"}},
     }
 }
-#: Labels by which the chart's objects find each other belong to the chart.
-LABELS = {
-    "additionalProperties": {"type": "string"},
-    "propertyNames": {"not": {"enum": [f"app.kubernetes.io/{name}" for name in ("name", "instance", "component")]}},
-}
 TEXTS = {"additionalProperties": {"type": "string"}}
 HOSTS = {"items": {"type": "string", "pattern": r"^(\*\.)?[a-z0-9]([a-z0-9.-]*[a-z0-9])?$"}}
 NETWORKS = {"items": {"type": "string", "pattern": "^[0-9a-fA-F:.]+(/[0-9]+)?$"}}
@@ -73,11 +70,12 @@ def _pods(component: str) -> dict[str, dict[str, Any]]:
         f"{component}.minReadySeconds": WHOLE,
         f"{component}.maxSurge": PERCENT_OR_NUMBER,
         f"{component}.maxUnavailable": PERCENT_OR_NUMBER,
+        f"{component}.resources": RESOURCES,
         f"{component}.tmpSize": QUANTITY,
         f"{component}.sysctls": SYSCTLS,
         f"{component}.extraEnv": {"items": PEER},
         f"{component}.podAnnotations": TEXTS,
-        f"{component}.podLabels": LABELS,
+        f"{component}.podLabels": TEXTS,
         f"{component}.nodeSelector": TEXTS,
         f"{component}.tolerations": PEERS,
         f"{component}.topologySpreadConstraints": PEERS,
@@ -93,7 +91,7 @@ CONSTRAINTS: dict[str, dict[str, Any]] = {
     "imagePullSecrets": {"items": PEER},
     "fullnameOverride": {"pattern": "^([a-z]([a-z0-9-]{0,43}[a-z0-9])?)?$"},
     "clusterDomain": {"pattern": "^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$"},
-    "commonLabels": LABELS,
+    "commonLabels": TEXTS,
     "secrets.keys.tokenHmacSecret": KEY,
     "secrets.keys.apiKeys": KEY,
     "secrets.keys.redisUrl": {**KEY, "minLength": 1},
@@ -113,12 +111,17 @@ CONSTRAINTS: dict[str, dict[str, Any]] = {
     "edge.limits.addressBurst": WHOLE,
     "edge.drain.delay": WHOLE,
     "edge.drain.timeout": PLENTY,
+    "edge.include": {
+        "patternProperties": {"^(http|server)[a-z0-9.-]*[.]conf$": {"type": "string"}},
+        "additionalProperties": False,
+    },
     "edge.workers": WHOLE,
     "edge.connections": {"type": "integer", "minimum": 64},
     "edge.service.type": {"enum": ["ClusterIP", "NodePort", "LoadBalancer"]},
     "edge.service.annotations": TEXTS,
     "edge.service.loadBalancerSourceRanges": NETWORKS,
     "edge.service.externalTrafficPolicy": {"enum": ["", "Cluster", "Local"]},
+    "edge.exporter.resources": RESOURCES,
     "edge.exporter.image.repository": {**REPOSITORY, "minLength": 1},
     "edge.exporter.image.digest": DIGEST,
     "autoscaling.minReplicas": PLENTY,
@@ -131,6 +134,7 @@ CONSTRAINTS: dict[str, dict[str, Any]] = {
     },
     "keda.serverAddress": {"pattern": r"^(https?://\S+)?$"},
     "keda.pollingInterval": PLENTY,
+    "deletionCost.resources": RESOURCES,
     "deletionCost.nodeSelector": TEXTS,
     "deletionCost.tolerations": PEERS,
     "ingress.annotations": TEXTS,
@@ -144,7 +148,10 @@ CONSTRAINTS: dict[str, dict[str, Any]] = {
     "networkPolicy.backends": PEERS,
     "networkPolicy.dns": PEERS,
     "networkPolicy.redis.to": PEERS,
-    "networkPolicy.redis.ports": {"items": PORT, "minItems": 1},
+    "networkPolicy.redis.ports": {
+        "items": {**PORT, "type": ["integer", "string"], "pattern": "^[0-9]+-[0-9]+$"},
+        "minItems": 1,
+    },
     "networkPolicy.gatewayEgress": PEERS,
     "monitoring.baseUrl": {"pattern": r"^(https?://\S+)?$"},
     "monitoring.serviceMonitor.interval": {"pattern": "^[0-9]+(ms|s|m|h)$"},
@@ -153,6 +160,7 @@ CONSTRAINTS: dict[str, dict[str, Any]] = {
     "monitoring.dashboards.labels": TEXTS,
     "valkey.image.repository": {**REPOSITORY, "minLength": 1},
     "valkey.image.digest": DIGEST,
+    "valkey.resources": RESOURCES,
     "valkey.maxMemory": {"pattern": "^[1-9][0-9]*(kb|mb|gb)$"},
     "test.room": {"pattern": r"^[^#{}\s][^{}\s]*$"},
 }
@@ -209,8 +217,8 @@ def schema() -> dict[str, Any]:
     gateway = whole["properties"]["gateway"]["properties"]
     gateway["settings"] |= _settings()
     gateway["namespaces"] |= {
-        "propertyNames": {"pattern": f"^{NAMESPACE_NAME.pattern}$"},
-        "additionalProperties": _options(Namespace.model_json_schema()),
+        "patternProperties": {f"^{NAMESPACE_NAME.pattern}$": _options(Namespace.model_json_schema())},
+        "additionalProperties": False,
     }
     return {"$schema": "http://json-schema.org/draft-07/schema#", **whole}
 

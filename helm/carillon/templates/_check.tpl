@@ -27,6 +27,13 @@ edge.image.repository: needed: the name under which you pushed the edge's image;
 {{- end }}
 {{- end }}
 {{- end }}
+{{- range $name, $labels := dict "commonLabels" .Values.commonLabels "gateway.podLabels" .Values.gateway.podLabels "edge.podLabels" .Values.edge.podLabels }}
+{{- range $label := list "name" "instance" "component" }}
+{{- if hasKey $labels (printf "app.kubernetes.io/%s" $label) }}
+{{ $name }}: app.kubernetes.io/{{ $label }} is the chart's own: pods are found by it
+{{- end }}
+{{- end }}
+{{- end }}
 {{- $least := include "carillon.gatewayDrain" . | int | add 6 }}
 {{- if lt (include "carillon.gatewayGrace" . | int) (int $least) }}
 gateway.terminationGracePeriodSeconds: {{ .Values.gateway.terminationGracePeriodSeconds }} cuts the drain off: drain_delay + drain_timeout + 6 are {{ $least }}; 0 takes what is needed

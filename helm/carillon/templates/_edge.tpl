@@ -4,6 +4,9 @@
 CARILLON_EDGE_RESOLVE: "1"
 CARILLON_EDGE_RESOLVER: {{ $edge.resolver | quote }}
 CARILLON_EDGE_RESOLVER_IPV6: {{ ternary "1" "0" $edge.resolverIpv6 | quote }}
+{{- if $edge.include }}
+CARILLON_EDGE_INCLUDE: /etc/carillon/include
+{{- end }}
 CARILLON_EDGE_BALANCE: {{ $edge.balance }}
 CARILLON_EDGE_PORT: "8080"
 CARILLON_EDGE_TLS_PORT: {{ ternary "8443" "0" $edge.tls.enabled | quote }}
