@@ -50,7 +50,8 @@ DNS = ("53/UDP", "53/TCP")
 #: Whatever is not here is closed. Each part of an installation opens its own.
 TABLE: dict[str, set[Path]] = {
     # Redis and DNS servers may be at any address.
-    "gateway": paths("gateway", ANYBODY, "6379/TCP", *DNS) | paths("prometheus", "gateway", "9000/TCP"),
+    "gateway": paths("gateway", ANYBODY, *DNS) | paths("prometheus", "gateway", "9000/TCP"),
+    "redis": paths("gateway", ANYBODY, "6379/TCP"),
     # Clients come from anywhere, whatever stands in front. Port 9000: the goodbyes that a draining edge asks for.
     "edge": paths(ANYBODY, "edge", "8080/TCP")
     | paths("edge", "gateway", "8000/TCP", "9000/TCP")
@@ -67,16 +68,44 @@ TABLE: dict[str, set[Path]] = {
 MORE: dict[str, set[Path]] = {
     # Managed clusters with a port for each primary.
     "k8s production-cluster-redis": paths("gateway", ANYBODY, "11000/TCP", "13047/TCP"),
+    "chart gateway-api": paths("front", "edge", "8080/TCP") | paths("test", "edge", "8080/TCP"),
+    # Without Nginx `helm test` connects to the gateways, as clients do.
+    "chart no-nginx": paths("front", "gateway", "8000/TCP") | paths("test", "gateway", "8000/TCP"),
+    "chart redis-tls": paths("gateway", ANYBODY, "6380/TCP"),
+    "chart sentinel": paths("gateway", ANYBODY, "26379/TCP"),
+    # Redis, a JWKS, DNS where they are; TLS at the edge, whose PROXY protocol `helm test` does not speak.
+    "chart production": paths("gateway", "outside", "6379/TCP", "443/TCP")
+    | paths(ANYBODY, "edge", "8443/TCP")
+    | paths("caller", "gateway", "9000/TCP")
+    | paths("test", "gateway", "8000/TCP")
+    | {(name, "dns", port) for name in ("gateway", "edge", "test") for port in DNS},
 }
-LESS: dict[str, set[Path]] = {}
+LESS: dict[str, set[Path]] = {
+    "chart gateway-api": paths(ANYBODY, "edge", "8080/TCP"),
+    "chart redis-tls": TABLE["redis"],
+    "chart production": {(name, ANYBODY, port) for name in ("gateway", "edge", "test") for port in DNS}
+    | TABLE["redis"]
+    | paths("test", "edge", "8080/TCP"),
+}
+#: Who is there in single sets only: what stands in front, or calls the server API from another namespace.
+SPECIAL = {
+    "chart gateway-api": Party("front", {}, "gateways"),
+    "chart no-nginx": Party("front", {}, "ingress"),
+    "chart production": Party("caller", {}, "backend"),
+}
 
 #: Tried besides all ports that pods listen on.
-PORTS = (22, 53, 80, 443, 6379, 6443, 8000, 8080, 9000, 10250, 11000, 13047, 13048, 26379)
+PORTS = (22, 53, 80, 443, 6379, 6380, 6443, 8000, 8080, 9000, 10250, 11000, 13047, 13048, 26379)
 
 
 def parties(manifests: Manifests) -> list[Party]:
     ours = [Party(pod.component, dict(pod.labels), HERE) for pod in manifests.pods()]
-    return [*{party.name: party for party in ours}.values(), *OTHERS]
+    special = [SPECIAL[manifests.name]] if manifests.name in SPECIAL else []
+    return [*{party.name: party for party in ours}.values(), *OTHERS, *special]
+
+
+def is_ours(party: Party) -> bool:
+    return party not in OTHERS and party not in SPECIAL.values()
 
 
 def tried(manifests: Manifests) -> list[str]:
@@ -89,8 +118,9 @@ def expected(manifests: Manifests) -> set[tuple[str, str, str, str]]:
     thereby somebody whom all of ours may reach."""
     everybody = parties(manifests)
     names = {party.name for party in everybody}
-    ours = {party.name for party in everybody if party not in OTHERS}
+    ours = {party.name for party in everybody if is_ours(party)}
     there = ours | {container["name"] for pod in manifests.pods() for container in pod.containers}
+    there |= set() if "valkey" in there else {"redis"}
     table = {path for part, opened in TABLE.items() if part in there for path in opened}
     table = (table | MORE.get(manifests.name, set())) - LESS.get(manifests.name, set())
     egress = {("egress", a, target, port) for a, b, port in table if a in ours for target in _meant(b, names)}
@@ -105,7 +135,7 @@ def opened(manifests: Manifests) -> set[tuple[str, str, str, str]]:
     """What the policies of our pods let pass: direction, from, to, port."""
     policies = manifests.of("NetworkPolicy")
     everybody = parties(manifests)
-    ours = [party for party in everybody if party not in OTHERS]
+    ours = [party for party in everybody if is_ours(party)]
     return {
         (direction, *((own.name, peer.name) if direction == "egress" else (peer.name, own.name)), port)
         for direction, own, peer, port in product(("egress", "ingress"), ours, everybody, tried(manifests))

@@ -7,7 +7,7 @@ import pytest
 from tests.support.manifests import Manifest, Manifests, Pod, identity, matches
 
 #: Made by the user, as the documents say; everything else must be among the manifests.
-SECRET_KEYS = {"token-hmac-secret", "api-keys", "redis-url"}
+SECRET_KEYS = {"token-hmac-secret", "api-keys", "redis-url", "ca.crt"}
 
 
 def dangling(manifests: Manifests) -> list[str]:

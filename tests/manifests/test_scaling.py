@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import promql_parser
 import pytest
+import yaml
 
 from app.telemetry.metrics import CATALOGUE
 from tests.support import manifests as support
@@ -66,8 +67,9 @@ def selected(expression: object) -> Iterator[str]:
     """Names of the metrics in a parsed query."""
     if isinstance(expression, promql_parser.VectorSelector):
         yield expression.name
-    for inner in ("expr", "lhs", "rhs", "vector_selector"):
-        if (part := getattr(expression, inner, None)) is not None:
+    parts = [getattr(expression, inner, None) for inner in ("expr", "lhs", "rhs", "vector_selector")]
+    for part in (*parts, *getattr(expression, "args", ())):
+        if part is not None:
             yield from selected(part)
 
 
@@ -118,6 +120,15 @@ def test_a_wrong_query_is_seen(path: str, value: object) -> None:
 def test_connections_without_an_end_are_seen(autoscaled: Manifests) -> None:
     target = next(identity(c) for c in autoscaled.of("ConfigMap") if "WEB_CONCURRENCY" in c["data"])
     assert quarrels(autoscaled.changed(target, "data/CARILLON_CONNECTION_MAX_AGE", ...))
+
+
+def test_the_adapter_knows_the_autoscalers_metrics(autoscaled: Manifests) -> None:
+    rules = yaml.safe_load((support.CHART / "files" / "prometheus-adapter.yaml").read_text())["rules"]["custom"]
+    offered = {name for rule in rules for name in selected(promql_parser.parse(rule["seriesQuery"]))}
+    assert offered == {m["pods"]["metric"]["name"] for m in autoscaled.one(*HPA.split("/"))["spec"]["metrics"]}
+    for rule in rules:
+        query = rule["metricsQuery"].replace("<<.Series>>", "series").replace("<<.GroupBy>>", "pod")
+        promql_parser.parse(query.replace("<<.LabelMatchers>>", 'pod="a"'))
 
 
 def test_two_autoscalers_are_refused_by_kustomize() -> None:

@@ -137,9 +137,10 @@ def rendered(name: str) -> Manifests:
 
 
 def render_all() -> None:
-    """Fills the cache, several at a time."""
+    """Fills the cache, several at a time. What cannot be rendered fails the tests that are about it."""
     with ThreadPoolExecutor(4) as pool:
-        list(pool.map(rendered, sets()))
+        for name in sets():
+            pool.submit(rendered, name)
 
 
 def chart(name: str, *options: str) -> Manifests:
@@ -174,7 +175,7 @@ class RenderingError(Exception):
 def _output(command: list[str]) -> str:
     done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT, check=False)
     if done.returncode:
-        raise RenderingError(done.stderr)
+        raise RenderingError("\n".join(line for line in done.stderr.splitlines() if not line.startswith("level=INFO")))
     return done.stdout
 
 
