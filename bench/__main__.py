@@ -10,6 +10,7 @@ from bench.load import LoadFailed
 from bench.measure import Bench
 from bench.phases import (
     coalescing,
+    edge,
     fan_out,
     growth,
     handshake,
@@ -35,6 +36,7 @@ PHASES = {
     "payloads": payloads.run,
     "stalled": stalled.run,
     "growth": growth.run,
+    "edge": edge.run,
 }
 
 #: What `--quick` measures; the others take their time.

@@ -32,6 +32,10 @@ TITLES = {
     "stalled": "One member that does not read, among 1,000",
     "rooms": "CPU time per delivery, by rooms on the node",
     "workers": "CPU time per delivery, by workers, and behind Nginx",
+    "edge handshake": "CPU time of a handshake through Nginx",
+    "edge memory": "Resident memory and descriptors of Nginx for a WebSocket",
+    "edge idle": "CPU time of a connection and second through Nginx, with heartbeats",
+    "publish spread": "Redis' CPU time of a PUBLISH, by the nodes that hear it",
 }
 
 

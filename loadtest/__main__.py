@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from datetime import datetime
 from pathlib import Path
 from types import FrameType
@@ -19,10 +19,14 @@ from local.ports import HOST, free_ports
 ROOT = Path(__file__).resolve().parent.parent
 REPORTS = ROOT / ".cache" / "load"
 
+#: Seconds that Locust may take to end after Ctrl-C.
+PATIENCE = 10.0
+
 
 def main(options: Sequence[str]) -> int:
     """Exit code 0: nothing was lost and nothing failed; 1: something was, or the run could not begin."""
-    signal.signal(signal.SIGTERM, _interrupt)
+    for number in (signal.SIGINT, signal.SIGTERM):  # also where a shell has set it to be ignored
+        signal.signal(number, _interrupt)
     try:
         plan = read(os.environ)
         if "--worker" in options:
@@ -73,13 +77,18 @@ def _locust(plan: Plan, options: Sequence[str]) -> int:
     command += ["--host", plan.api_url, "--loglevel", "WARNING", "--only-summary"]
     environ = {**os.environ, "URL": plan.url, "API_URL": plan.api_url, "NAMESPACE": plan.namespace}
     environ |= {SECRET: plan.secret, API_KEYS: plan.api_key, "PYTHONPATH": str(ROOT)}
-    process = subprocess.Popen([*command, *options, *class_names(plan)], env=environ, cwd=ROOT)
+    process = subprocess.Popen([*command, *options, *class_names(plan)], env=environ, cwd=ROOT, start_new_session=True)
     try:
         return process.wait()
     except KeyboardInterrupt:
-        process.send_signal(signal.SIGTERM)
-        process.wait()
+        process.send_signal(signal.SIGINT)  # it still writes its report
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(PATIENCE)
         raise
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # workers outlive an interrupted master
+        process.wait()
 
 
 if __name__ == "__main__":

@@ -39,7 +39,7 @@ class Ran:
             page.unlink()
 
 
-async def load(**environ: str) -> Ran:
+async def load(*options: str, **environ: str) -> Ran:
     """`python -m loadtest`, what `make load` ends in, with these settings and no others."""
     kept = ("PATH", "HOME", "CARILLON_NGINX", "CARILLON_VALKEY")
     env = {name: value for name, value in os.environ.items() if name in kept} | environ
@@ -47,6 +47,7 @@ async def load(**environ: str) -> Ran:
         sys.executable,
         "-m",
         "loadtest",
+        *options,
         cwd=ROOT,
         env=env,
         stdout=asyncio.subprocess.PIPE,
@@ -126,6 +127,23 @@ async def test_what_vanishes_on_the_way_is_counted(stack: Stack, namespace: str,
     assert dropped - (0 if namespace == "demo" else 8) <= ran.figure("Lost") <= dropped
     assert ran.figure("... in rooms with history") == with_history
     assert f"{ran.figure('Lost')} publications were lost" in ran.report
+
+
+@pytest.mark.long
+async def test_a_master_and_workers_count_together(stack: Stack) -> None:
+    """As on many machines: `docs/load.md`."""
+    port = str(free_ports(1)[0])
+    env = dict(target(stack, stack.port)) | {"SCENARIO": "all", "USERS": "60", "PROCESSES": "2", "DURATION": "3"}
+    master, *workers = await asyncio.gather(
+        load("--master", "--expect-workers", "2", "--master-bind-port", port, **env),
+        load("--worker", "--master-host", "127.0.0.1", "--master-port", port, **env),
+        load("--worker", "--master-host", "127.0.0.1", "--master-port", port, **env),
+    )
+    assert [ran.code for ran in (master, *workers)] == [0, 0, 0], master.output + master.errors
+    assert master.figure("Clients") == master.figure("... that said at the end what they have") == 60
+    assert master.figure("Connections that storms cut") == master.figure("Came back and recovered") == 20
+    assert "Nothing was lost" in master.report
+    assert [ran.output for ran in workers] == ["", ""], "only the master reports"
 
 
 @pytest.mark.parametrize(
