@@ -104,7 +104,7 @@ def _pod(image: Image, clients: int, edge: str, api: str, files: list[dict[str, 
                 # It can be asked; whether the clients are in, it says itself.
                 "readinessProbe": {
                     "exec": {"command": ["python", "-c", f"import os; os.stat({_SOCKET!r})"]},
-                    "periodSeconds": 2,
+                    "periodSeconds": 5,
                     "timeoutSeconds": 5,
                 },
                 "securityContext": {
@@ -112,7 +112,7 @@ def _pod(image: Image, clients: int, edge: str, api: str, files: list[dict[str, 
                     "readOnlyRootFilesystem": True,
                     "capabilities": {"drop": ["ALL"]},
                 },
-                "resources": {"requests": {"cpu": "250m", "memory": "128Mi"}, "limits": {"memory": "512Mi"}},
+                "resources": {"requests": {"cpu": "250m", "memory": "128Mi"}, "limits": {"memory": "1Gi"}},
                 "volumeMounts": [
                     {"name": "code", "mountPath": _CODE, "readOnly": True},
                     {"name": "secrets", "mountPath": _SECRETS, "readOnly": True},

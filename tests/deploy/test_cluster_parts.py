@@ -79,7 +79,7 @@ class TestImages:
 
 
 class TestManifests:
-    DOCUMENTS = (
+    DOCUMENTS: tuple[dict[str, Any], ...] = (
         {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "there"}},
         {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "a", "namespace": "there"}},
         {
@@ -92,20 +92,18 @@ class TestManifests:
     )
 
     def test_are_moved_into_the_namespace(self) -> None:
-        service, binding, _ = in_namespace([*map(dict, self.DOCUMENTS)], "here")
+        service, binding, _ = in_namespace(self.DOCUMENTS, "here")
         assert service["metadata"]["namespace"] == "here"
         assert binding["subjects"][0]["namespace"] == "here"
         assert self.DOCUMENTS[1]["metadata"]["namespace"] == "there"
 
     def test_of_unknown_kinds_are_named(self) -> None:
-        ours, unknown = known(
-            in_namespace([*map(dict, self.DOCUMENTS)], "here"), {"v1", "rbac.authorization.k8s.io/v1"}
-        )
+        ours, unknown = known(in_namespace(self.DOCUMENTS, "here"), {"v1", "rbac.authorization.k8s.io/v1"})
         assert [one["kind"] for one in ours] == ["Service", "RoleBinding"]
         assert unknown == ["ScaledObject (keda.sh/v1alpha1)"]
 
     def test_nodes_that_take_no_pods_are_left_out(self) -> None:
-        nodes = [
+        nodes: list[dict[str, Any]] = [
             {"metadata": {"name": "plain"}, "spec": {}},
             {"metadata": {"name": "cordoned"}, "spec": {"unschedulable": True}},
             {"metadata": {"name": "control"}, "spec": {"taints": [{"key": "x", "effect": "NoSchedule"}]}},

@@ -29,7 +29,8 @@ _POD_SECURITY = {
     for mode, value in (("enforce", "restricted"), ("warn", "restricted"), ("warn-version", "latest"))
 }
 
-#: What comes and goes by itself in every namespace.
+#: What Kubernetes puts into every namespace, and what comes and goes there by itself.
+_IN_EVERY_NAMESPACE = {"serviceaccount/default", "configmap/kube-root-ca.crt"}
 _OF_THE_CLUSTER = ("events", "events.events.k8s.io", "pods.metrics.k8s.io")
 
 
@@ -102,7 +103,7 @@ class Cluster:
         for component in components:
             deployment = f"deployment/{RELEASE}-{component}"
             self.kubectl("rollout", "status", deployment, f"--timeout={ROLLOUT_TIMEOUT}s", timeout=ROLLOUT_TIMEOUT + 10)
-            wait_until(lambda component=component: not self.ending(component), f"old {component} pods have ended", 180)
+        wait_until(lambda: not any(map(self.ending, components)), "old pods have ended", 180)
 
     # Looking
 
@@ -158,6 +159,7 @@ def own_namespace(folder: Path) -> Iterator[Cluster]:
     cluster.kubectl("create", "-f", "-", stdin=labels)
     running.append(cluster)
     try:
+        wait_until(lambda: cluster.everything() >= _IN_EVERY_NAMESPACE, "the namespace is furnished", 60)
         yield cluster
     finally:
         running.remove(cluster)

@@ -16,8 +16,8 @@ import pytest
 from app import native
 from tests.support import actionlint, kube_tools
 
-#: The variables that name the images for tests on a cluster.
-CLUSTER_IMAGES = ("CARILLON_IMAGE", "CARILLON_EDGE_IMAGE", "VALKEY_IMAGE")
+#: The variables that name the images for tests on a cluster, as in compose.yaml.
+CLUSTER_IMAGES = ("GATEWAY_IMAGE", "EDGE_IMAGE", "VALKEY_IMAGE")
 
 
 @dataclass(frozen=True)
