@@ -1,6 +1,7 @@
 """Writes the parts of docs/ that are made from the code: `python docs/generate.py`; with `--check` it only compares."""
 
 import re
+import subprocess
 import sys
 import types
 import typing
@@ -277,12 +278,25 @@ def tuning_page() -> str:
     return text
 
 
+# -- edge.md
+
+
+def edge_page() -> str:
+    """People write it, but for the table."""
+    made = subprocess.run(
+        ["sh", str(DOCS.parent / "nginx" / "render.sh"), "--table"], capture_output=True, text=True, check=True
+    )
+    before, rest = (DOCS / "edge.md").read_text("utf-8").split("--table -->\n")
+    return f"{before}--table -->\n{made.stdout}<!-- end -->{rest.split('<!-- end -->')[1]}"
+
+
 PAGES: dict[str, Callable[[], str]] = {
     "settings.md": settings_page,
     "protocol.md": protocol_page,
     "metrics.md": metrics_page,
     "tuning.md": tuning_page,
     "monitoring.md": monitoring_page,
+    "edge.md": edge_page,
     "../monitoring/prometheusrule.yaml": prometheus_rule,
 }
 

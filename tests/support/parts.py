@@ -77,17 +77,17 @@ def _send_loop() -> str | None:
     return str(native.library()) if native.load() else None
 
 
-def _docker() -> str | None:
-    from tests.deploy import engine
-
-    return engine.find()
-
-
 def _old_nginx() -> str | None:
     """An Nginx without `sticky`."""
     path = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin"))
     found = shutil.which("nginx", path=path)
     return found if found and (servers.version(found) or servers.NGINX_MINIMUM) < servers.NGINX_MINIMUM else None
+
+
+def _docker() -> str | None:
+    from tests.deploy import engine
+
+    return engine.find()
 
 
 PARTS = {

@@ -142,12 +142,6 @@ def test_every_awk_writes_the_same(tmp_path: Path, program: str) -> None:
     assert (tmp_path / "run" / "nginx.conf").read_text() == first
 
 
-def test_the_page_has_the_settings_as_they_are(tmp_path: Path) -> None:
-    table = render(tmp_path, "--table").stdout
-    assert table.count("\n") > 20
-    assert table in (ROOT / "docs" / "edge.md").read_text("utf-8"), "sh nginx/render.sh --table"
-
-
 def test_every_setting_that_is_read_is_in_the_catalogue_and_the_reverse() -> None:
     catalogue = set(re.findall(r'^    setting\("(\w+)"', (ROOT / "nginx" / "settings.awk").read_text(), re.MULTILINE))
     read = set(re.findall(r'values\["(\w+)"\]', (ROOT / "nginx" / "render.awk").read_text()))
