@@ -7,6 +7,9 @@ from pathlib import Path
 import pytest
 
 from app.cli import main
+from tests.support import parts
+from tests.support.manifests import rendered
+from tests.support.pod_settings import environment, mount
 from tests.support.stack import API_KEY, SECRET, Stack
 
 
@@ -61,3 +64,24 @@ def test_a_room_that_is_none_is_an_error(stack: Stack, capsys: pytest.CaptureFix
 def test_an_address_that_is_none_is_an_error(stack: Stack, capsys: pytest.CaptureFixture[str]) -> None:
     assert smoke(stack, url="http://example") == 1
     assert "http://example" in capsys.readouterr().err
+
+
+def test_helm_test_runs_it_so(
+    stack: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The pod's own arguments, environment and files; only the addresses and secrets are those of this stack."""
+    parts.require("helm")
+    chart = rendered("chart minimal")
+    pod = next(pod for pod in chart.pods() if pod.component == "test")
+    (container,) = pod.containers
+    mount(chart, pod, container, tmp_path)
+    for name, value in (("token-hmac-secret", SECRET), ("api-keys", API_KEY)):
+        (tmp_path / "etc/carillon/secrets" / name).write_text(value)
+    for name, value in environment(chart, container).items():
+        monkeypatch.setenv(name, value.replace("/etc/carillon", f"{tmp_path}/etc/carillon"))
+    for name in ("WEB_CONCURRENCY", "CARILLON_TOKEN_HMAC_SECRET", "CARILLON_API_KEYS"):
+        monkeypatch.delenv(name, raising=False)
+    program, arguments = container["args"][:3], " ".join(container["args"][3:])
+    here = arguments.replace("ws://carillon-edge", stack.ws_url).replace("http://carillon-gateway:9000", stack.url)
+    assert program == ["python", "-m", "app"]
+    assert main(here.split()) == 0, capsys.readouterr().err
