@@ -20,7 +20,7 @@ NAMESPACE = "carillon"
 
 _FOR_A_CLUSTER = {
     *("serviceAccountName", "automountServiceAccountToken", "enableServiceLinks", "topologySpreadConstraints"),
-    *("affinity", "nodeSelector", "tolerations", "priorityClassName", "imagePullSecrets"),
+    *("affinity", "nodeSelector", "tolerations", "priorityClassName", "imagePullSecrets", "restartPolicy"),
 }
 _POD = {"terminationGracePeriodSeconds", "securityContext", "containers", "volumes"}
 _CONTAINER = {
@@ -205,17 +205,18 @@ class RunningPod:
         items = said.get("items") or [{"key": key, "path": key} for key in data]
         for item in items:
             file = folder / item["path"]
-            file.parent.mkdir(exist_ok=True)
-            file.parent.chmod(0o755)
+            file.parent.mkdir(parents=True, exist_ok=True)
+            for above in file.parents[: len(Path(item["path"]).parts) - 1]:
+                above.chmod(0o755)
             file.write_text(data[item["key"]])
             os.chown(file, 0, group)
             file.chmod(mode)
 
     def _data(self, kind: str, name: str) -> dict[str, str]:
         found = self._manifests.one(kind, name)
-        plain: dict[str, str] = found.get("stringData", {})
-        coded = {key: base64.b64decode(value).decode() for key, value in found.get("data", {}).items()}
-        return found["data"] if kind == "ConfigMap" else plain | coded
+        plain: dict[str, str] = found["data"] if kind == "ConfigMap" else found.get("stringData", {})
+        coded = found.get("data", {}) if kind == "Secret" else {}
+        return plain | {key: base64.b64decode(value).decode() for key, value in coded.items()}
 
 
 def _all_known(found: Manifest, known: set[str]) -> None:
