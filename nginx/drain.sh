@@ -5,7 +5,9 @@
 set -eu
 
 here=$(cd "$(dirname "$0")" && pwd)
+# shellcheck source-path=SCRIPTDIR source=goodbye.sh
 . "$here/goodbye.sh"
+run=$(setting RUN)
 
 if [ ! -s "$run/nginx.pid" ]; then
     say "no Nginx runs in $run"

@@ -1,11 +1,10 @@
-# Functions of drain.sh and reload.sh, which know `here`. Needs sh, awk, and curl or wget: the official images have one.
+#!/bin/sh
+# Functions of drain.sh and reload.sh. Needs sh, awk, and curl or wget: the official images have one.
 export LC_ALL=C
 
 setting() {
-    sh "$here/render.sh" --get "$1"
+    sh "$(dirname "$0")/render.sh" --get "$1"
 }
-
-run=$(setting RUN)
 
 say() {
     echo "edge: $*" >&2

@@ -4,7 +4,9 @@
 set -eu
 
 here=$(cd "$(dirname "$0")" && pwd)
+# shellcheck source-path=SCRIPTDIR source=goodbye.sh
 . "$here/goodbye.sh"
+run=$(setting RUN)
 
 workers_are_gone() {
     for worker in $workers; do
