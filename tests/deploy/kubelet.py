@@ -21,6 +21,7 @@ NAMESPACE = "carillon"
 _FOR_A_CLUSTER = {
     *("serviceAccountName", "automountServiceAccountToken", "enableServiceLinks", "topologySpreadConstraints"),
     *("affinity", "nodeSelector", "tolerations", "priorityClassName", "imagePullSecrets", "restartPolicy"),
+    "initContainers",  # sidecars: the exporter, whose image is not ours
 }
 _POD = {"terminationGracePeriodSeconds", "securityContext", "containers", "volumes"}
 _CONTAINER = {
@@ -68,6 +69,7 @@ class RunningPod:
         self._manifests = manifests
         self._spec = pod.spec
         _all_known(self._spec, _POD | _FOR_A_CLUSTER)
+        assert all(other["restartPolicy"] == "Always" for other in self._spec.get("initContainers", []))
         (self.container,) = self._spec["containers"]
         _all_known(self.container, _CONTAINER)
         self._ports = pod.ports()
@@ -126,7 +128,7 @@ class RunningPod:
         return found
 
     def log(self) -> str:
-        done = self._engine.try_run("logs", "--tail=40", self.id)
+        done = self._engine.try_run("logs", "--tail=60", self.id)
         return done.stdout + done.stderr
 
     # What the specification says
@@ -214,9 +216,10 @@ class RunningPod:
 
     def _data(self, kind: str, name: str) -> dict[str, str]:
         found = self._manifests.one(kind, name)
-        plain: dict[str, str] = found["data"] if kind == "ConfigMap" else found.get("stringData", {})
-        coded = found.get("data", {}) if kind == "Secret" else {}
-        return plain | {key: base64.b64decode(value).decode() for key, value in coded.items()}
+        data: dict[str, str] = found.get("data", {})
+        if kind == "ConfigMap":
+            return data
+        return found.get("stringData", {}) | {key: base64.b64decode(value).decode() for key, value in data.items()}
 
 
 def _all_known(found: Manifest, known: set[str]) -> None:
