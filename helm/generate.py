@@ -83,6 +83,15 @@ def _pods(component: str) -> dict[str, dict[str, Any]]:
     }
 
 
+def _service(path: str) -> dict[str, dict[str, Any]]:
+    """What the values of Services for clients have in common."""
+    return {
+        f"{path}.annotations": TEXTS,
+        f"{path}.loadBalancerSourceRanges": NETWORKS,
+        f"{path}.externalTrafficPolicy": {"enum": ["", "Cluster", "Local"]},
+    }
+
+
 #: What the type of a default does not say.
 CONSTRAINTS: dict[str, dict[str, Any]] = {
     "image.repository": REPOSITORY,
@@ -101,6 +110,9 @@ CONSTRAINTS: dict[str, dict[str, Any]] = {
     "gateway.shmSize": QUANTITY,
     "gateway.extraVolumes": {"items": PEER},
     "gateway.extraVolumeMounts": {"items": PEER},
+    **_service("gateway.publicService"),
+    "gateway.publicService.type": {"enum": ["NodePort", "LoadBalancer"]},
+    "gateway.publicService.port": PORT,
     **_pods("edge"),
     "edge.image.repository": REPOSITORY,
     "edge.image.digest": DIGEST,
@@ -117,10 +129,8 @@ CONSTRAINTS: dict[str, dict[str, Any]] = {
     },
     "edge.workers": WHOLE,
     "edge.connections": {"type": "integer", "minimum": 64},
+    **_service("edge.service"),
     "edge.service.type": {"enum": ["ClusterIP", "NodePort", "LoadBalancer"]},
-    "edge.service.annotations": TEXTS,
-    "edge.service.loadBalancerSourceRanges": NETWORKS,
-    "edge.service.externalTrafficPolicy": {"enum": ["", "Cluster", "Local"]},
     "edge.exporter.resources": RESOURCES,
     "edge.exporter.image.repository": {**REPOSITORY, "minLength": 1},
     "edge.exporter.image.digest": DIGEST,
@@ -152,6 +162,7 @@ CONSTRAINTS: dict[str, dict[str, Any]] = {
         "items": {**PORT, "type": ["integer", "string"], "pattern": "^[0-9]+-[0-9]+$"},
         "minItems": 1,
     },
+    "networkPolicy.apiServerPorts": {"items": PORT, "minItems": 1},
     "networkPolicy.gatewayEgress": PEERS,
     "monitoring.baseUrl": {"pattern": r"^(https?://\S+)?$"},
     "monitoring.serviceMonitor.interval": {"pattern": "^[0-9]+(ms|s|m|h)$"},

@@ -111,9 +111,12 @@ MISMATCHES: list[dict[str, str]] = [
         "keda.enabled=true": "keda.serverAddress: needed with keda.enabled",
         "autoscaling.enabled=true": "keda.enabled: KEDA makes a HorizontalPodAutoscaler itself, and two would fight",
         "autoscaling.minReplicas=30": "autoscaling.minReplicas: 30 is above autoscaling.maxReplicas, 20",
+        "gateway.workers=2,gateway.settings.max_connections=2499": "autoscaling.connectionsPerPod: 5000 is never "
+        "reached: a pod takes 4998 ",
         "edge.tls.enabled=true": "edge.tls.existingSecret: needed with edge.tls.enabled",
         "ingress.enabled=true": "ingress.hosts: needed with ingress.enabled",
         "gatewayApi.enabled=true": "gatewayApi.parentRefs: needed with gatewayApi.enabled",
+        "gateway.publicService.enabled=true": "gateway.publicService: with the edge, clients come through its Service",
         "monitoring.rules.enabled=true": "monitoring.baseUrl: needed with monitoring.rules.enabled",
         "redis.ca.secret=s,redis.ca.configMap=c": "redis.ca: the certificate is in configMap or in secret: not both",
         "commonLabels.app\\.kubernetes\\.io/component=x": "commonLabels: app.kubernetes.io/component is the chart's",

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from tests.support.chart import MINIMAL, helm, pod, with_values
-from tests.support.installed import HELM_3, HELM_4, HELM_4_WITHOUT, SCALED, Owned, installed
+from tests.support.installed import HELM_3, HELM_4, HELM_4_WITHOUT, SCALED, SOMEBODY, Owned, installed
 from tests.support.manifests import CHART, Manifests, identity, rendered
 
 
@@ -95,7 +95,7 @@ def test_all_names_begin_alike_and_fit(release: str, values: list[str], prefix: 
     [
         pytest.param([HELM_4], 7, id="Helm 4 owns it still: leaving it out would make it 1"),
         pytest.param([HELM_4_WITHOUT, SCALED], None, id="the autoscaler owns it"),
-        pytest.param([HELM_3, SCALED], 7, id="Helm 3 takes back what is no longer in the manifest"),
+        pytest.param([HELM_3, SOMEBODY, SCALED], 7, id="Helm 3 takes back what is no longer in the manifest"),
     ],
 )
 def test_turning_autoscaling_on_does_not_drop_the_fleet(

@@ -7,9 +7,13 @@ from typing import Any
 import pytest
 import yaml
 
+from app.settings import Settings
 from app.telemetry.metrics import CATALOGUE
 from tests.support.chart import environment, pod, settings, with_values
 from tests.support.manifests import CHART, identity, rendered
+
+#: Of the gateway itself, where the values say nothing.
+DEFAULT_DRAIN = Settings.model_fields["drain_delay"].default + Settings.model_fields["drain_timeout"].default
 
 
 @pytest.mark.parametrize(
@@ -18,6 +22,7 @@ from tests.support.manifests import CHART, identity, rendered
         ([], "gateway", 50),
         (["gateway.settings.drain_timeout:=120.5"], "gateway", 141),
         (["gateway.settings.drain_delay=0", "gateway.settings.drain_timeout=10"], "gateway", 25),
+        (["gateway.settings.drain_delay=null", "gateway.settings.drain_timeout=null"], "gateway", DEFAULT_DRAIN + 15),
         (["gateway.terminationGracePeriodSeconds=41"], "gateway", 41),
         ([], "edge", 50),
         (["edge.drain.delay=10", "edge.drain.timeout=60"], "edge", 85),
@@ -146,6 +151,14 @@ def test_without_the_edge_nothing_speaks_of_it() -> None:
     assert backend == {"name": "carillon-gateway", "port": {"name": "public"}}
     (policy,) = (p for p in found.of("NetworkPolicy") if p["metadata"]["name"] == "carillon-gateway")
     assert "edge" not in yaml.safe_dump(policy)
+
+
+def test_without_the_edge_a_load_balancer_may_lead_to_the_gateways_but_not_to_their_internal_port() -> None:
+    found = with_values("edge.enabled=false", "gateway.publicService.enabled=true", "gateway.publicService.port=443")
+    service = found.one("Service", "carillon-gateway-public")["spec"]
+    assert service["type"] == "LoadBalancer"
+    assert service["ports"] == [{"name": "public", "port": 443, "targetPort": "public"}]
+    assert service["selector"] == found.one("Service", "carillon-gateway")["spec"]["selector"]
 
 
 def test_an_empty_list_of_peers_opens_nothing_to_all() -> None:

@@ -159,6 +159,13 @@ def test_images_are_to_be_set_where_there_is_no_default(manifests: Manifests) ->
         assert all("/" in image for image in ours)
 
 
+def test_images_of_others_are_those_of_compose(manifests: Manifests) -> None:
+    """What is tried on one machine is what runs in the cluster."""
+    compose = re.findall(r"\$\{\w+_IMAGE:-([^}]+)\}", (support.ROOT / "compose.yaml").read_text())
+    images = {c["image"] for pod in manifests.pods() for c in pod.containers if c["name"] in ("valkey", "exporter")}
+    assert images <= set(compose)
+
+
 def test_the_namespace_refuses_other_pods(production: Manifests) -> None:
     labels = production.one("Namespace", "carillon")["metadata"]["labels"]
     assert labels["pod-security.kubernetes.io/enforce"] == "restricted"

@@ -13,9 +13,14 @@ import yaml
 Owned = dict[str, Any]
 
 #: Who has written what, as Kubernetes keeps it in `managedFields`.
-HELM_4: Owned = {"manager": "helm", "operation": "Apply", "fieldsV1": {"f:spec": {"f:replicas": {}, "f:template": {}}}}
-HELM_4_WITHOUT: Owned = {"manager": "helm", "operation": "Apply", "fieldsV1": {"f:spec": {"f:template": {}}}}
-HELM_3: Owned = {"manager": "helm", "operation": "Update", "fieldsV1": {"f:spec": {"f:template": {}}}}
+HELM_4: Owned = {
+    "manager": "helm",
+    "operation": "Apply",
+    "fieldsV1": {"f:spec": {"f:replicas": {}, "f:selector": {}, "f:template": {}}},
+}
+HELM_4_WITHOUT: Owned = {**HELM_4, "fieldsV1": {"f:spec": {"f:selector": {}, "f:template": {}}}}
+HELM_3: Owned = {**HELM_4_WITHOUT, "operation": "Update"}
+SOMEBODY: Owned = {"manager": "kubectl", "operation": "Apply", "fieldsV1": {"f:metadata": {"f:labels": {}}}}
 SCALED: Owned = {
     "manager": "kube-controller-manager",
     "operation": "Update",

@@ -74,6 +74,10 @@ keda.enabled: KEDA makes a HorizontalPodAutoscaler itself, and two would fight: 
 {{- if gt (int .autoscaling.minReplicas) (int .autoscaling.maxReplicas) }}
 autoscaling.minReplicas: {{ .autoscaling.minReplicas }} is above autoscaling.maxReplicas, {{ .autoscaling.maxReplicas }}
 {{- end }}
+{{- $most := mul (dig "max_connections" 0 .gateway.settings | int) .gateway.workers | int }}
+{{- if and (include "carillon.autoscaled" $) (gt $most 0) (lt $most (int .autoscaling.connectionsPerPod)) }}
+autoscaling.connectionsPerPod: {{ .autoscaling.connectionsPerPod }} is never reached: a pod takes {{ $most }} (max_connections of each worker) and refuses the rest
+{{- end }}
 {{- if and .keda.enabled (not .keda.serverAddress) }}
 keda.serverAddress: needed with keda.enabled: the URL of Prometheus
 {{- end }}
@@ -96,6 +100,9 @@ edge.proxyProtocol: an Ingress or Gateway speaks HTTP to the edge, without a PRO
 {{- end }}
 {{- if and .monitoring.rules.enabled (not .monitoring.baseUrl) }}
 monitoring.baseUrl: needed with monitoring.rules.enabled: where runbooks/ and dashboards are to be read, for the links in alerts
+{{- end }}
+{{- if and .edge.enabled .gateway.publicService.enabled }}
+gateway.publicService: with the edge, clients come through its Service: edge.service; or edge.enabled=false
 {{- end }}
 {{- if and (not .edge.enabled) (or .edge.tls.enabled .edge.exporter.enabled .edge.api) }}
 edge.enabled: without the edge nothing does what edge.tls, edge.exporter and edge.api ask for

@@ -80,11 +80,11 @@ spec.replicas where something else sets it: nothing, but for two cases in which 
 {{- $applied := false -}}
 {{- $owned := false -}}
 {{- range $live.metadata.managedFields -}}
+{{- $spec := dig "fieldsV1" "f:spec" dict . -}}
 {{- if and (eq .operation "Apply") (not .subresource) -}}
-{{- $applied = true -}}
-{{- if hasKey (dig "fieldsV1" "f:spec" dict .) "f:replicas" -}}
-{{- $owned = true -}}
-{{- end -}}
+{{- /* Only the manager of a release sends the selector; others may apply a label or two. */ -}}
+{{- $applied = or $applied (hasKey $spec "f:selector") -}}
+{{- $owned = or $owned (hasKey $spec "f:replicas") -}}
 {{- end -}}
 {{- end -}}
 {{- if or $owned (not $applied) -}}

@@ -18,3 +18,18 @@
 {{- define "carillon.testedPods" -}}
 {{ ternary "edge" "gateway" (and .Values.edge.enabled (not .Values.edge.proxyProtocol)) }}
 {{- end -}}
+
+{{/* What load balancers of a cloud are told. Takes the values of a Service. */}}
+{{- define "carillon.balancer" -}}
+type: {{ .type }}
+{{- with .loadBalancerClass }}
+loadBalancerClass: {{ . }}
+{{- end }}
+{{- with .loadBalancerSourceRanges }}
+loadBalancerSourceRanges:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .externalTrafficPolicy }}
+externalTrafficPolicy: {{ . }}
+{{- end }}
+{{- end -}}
