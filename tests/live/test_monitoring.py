@@ -86,6 +86,8 @@ async def test_every_panel_has_data(stack: Stack, observers: Observers) -> None:
         with suppress(AssertionError):
             await until(lambda: without_data() <= EMPTY.keys(), "panels have data", PATIENCE)
         assert without_data() <= EMPTY.keys()
+        [deliveries] = [query for panel, query in asked if panel == "Deliveries"]
+        assert [labels for labels, _ in observers.values(deliveries)] == [{"namespace": "chat"}], "the rooms', not ours"
     await close_all(clients)
 
 

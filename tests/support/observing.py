@@ -25,6 +25,7 @@ MONITORING = Path(__file__).parents[2] / "monitoring"
 RULES = MONITORING / "rules" / "carillon.yaml"
 SPEED = 30
 SCRAPE = "1s"
+NAMESPACE = "live"
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600}
 
@@ -82,14 +83,8 @@ class Observers:
     def __init__(self, stack: Stack, folder: Path, status_page: StatusPage) -> None:
         folder.mkdir()
         prometheus, alertmanager, exporter = free_ports(3)
-        pods = [
-            {"targets": [f"{HOST}:{pod.internal_port}"], "labels": {"instance": f"pod-{pod.number}"}}
-            for pod in stack.pods
-        ]
-        targets = {
-            "carillon-gateway": pods,
-            "carillon-edge": [{"targets": [f"{HOST}:{exporter}"], "labels": {"instance": "edge-1"}}],
-        }
+        pods = [_target(pod.internal_port, f"pod-{pod.number}") for pod in stack.pods]
+        targets = {"carillon-gateway": pods, "carillon-edge": [_target(exporter, "edge-1")]}
         config = _configuration(folder, targets, alertmanager)
         own = MONITORING / "alertmanager" / "alertmanager.yml"
         self.status_page = status_page
@@ -151,6 +146,11 @@ def observing(stack: Stack, folder: Path) -> Iterator[Observers]:
         finally:
             observers.close()
             stop(observers.children)
+
+
+def _target(port: int, instance: str) -> dict[str, Any]:
+    """With a namespace, as in a cluster: it comes before a metric's own label of that name."""
+    return {"targets": [f"{HOST}:{port}"], "labels": {"instance": instance, "namespace": NAMESPACE}}
 
 
 def _configuration(folder: Path, targets: dict[str, list[dict[str, Any]]], alertmanager: int) -> Path:
