@@ -25,6 +25,7 @@ from app.settings import Namespace, Settings  # noqa: E402
 from app.settings_sources import OTHER_NAMES, PREFIX, SECRETS  # noqa: E402
 from app.telemetry import metrics  # noqa: E402
 from app.wire.messages import COMMANDS, EVENTS  # noqa: E402
+from docs import scale  # noqa: E402
 from tuning import catalogue  # noqa: E402
 
 #: What a successful command answers beside `id`.
@@ -290,6 +291,16 @@ def edge_page() -> str:
     return f"{before}--table -->\n{made.stdout}<!-- end -->{rest.split('<!-- end -->')[1]}"
 
 
+# -- architecture-at-scale.md
+
+
+def scale_page() -> str:
+    text = (DOCS / "architecture-at-scale.md").read_text("utf-8")
+    for name, make in scale.TABLES.items():
+        text = between(text, name, make())
+    return text
+
+
 PAGES: dict[str, Callable[[], str]] = {
     "settings.md": settings_page,
     "protocol.md": protocol_page,
@@ -297,6 +308,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "tuning.md": tuning_page,
     "monitoring.md": monitoring_page,
     "edge.md": edge_page,
+    "architecture-at-scale.md": scale_page,
     "../monitoring/prometheusrule.yaml": prometheus_rule,
 }
 
