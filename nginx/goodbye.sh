@@ -1,4 +1,5 @@
 #!/bin/sh
+# shellcheck disable=SC2034,SC2154  # read by scripts that use `run`
 # Functions of drain.sh and reload.sh. Needs sh, awk, and curl or wget: the official images have one.
 export LC_ALL=C
 

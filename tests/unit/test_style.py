@@ -55,7 +55,7 @@ def test_shell_scripts() -> None:
     scripts = shell_scripts()
     assert ROOT / "local" / "venv.sh" in scripts
     assert ROOT / ".ci" / "run" in scripts
-    assert lint("shellcheck", "--external-sources", *scripts) == ""
+    assert lint("shellcheck", "--external-sources", "--source-path=SCRIPTDIR", *scripts) == ""
 
 
 def test_yaml() -> None:

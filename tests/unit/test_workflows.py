@@ -20,7 +20,7 @@ JOBS = [
     for key, job in workflow["jobs"].items()
 ]
 #: Targets that check something, and must be called on every change.
-CHECKS = {"lint", "test", "test-long", "audit", "sbom"}
+CHECKS = {"lint", "test", "test-long", "test-deploy", "audit", "sbom"}
 #: Whose code may run beside ours: GitHub's own. All else is a command that the machine or its archive has.
 TRUSTED = re.compile(r"actions/(checkout|setup-python)@v\d+")
 
@@ -32,6 +32,11 @@ def targets() -> set[str]:
 def called(workflow: dict[Any, Any]) -> set[str]:
     scripts = [step.get("run", "") for job in workflow["jobs"].values() for step in job.get("steps", ())]
     return {name for script in scripts for line in re.findall(r"\bmake ([a-z -]+)", script) for name in line.split()}
+
+
+def required(job: str) -> set[str]:
+    """Parts that must not be skipped."""
+    return set(WORKFLOWS["test"]["jobs"][job]["env"]["CARILLON_REQUIRE"].replace(" ", "").split(","))
 
 
 @pytest.mark.parametrize("name", WORKFLOWS)
@@ -48,10 +53,10 @@ def test_ci_and_the_workflow_run_the_same() -> None:
     """`.ci/run` is the short way to all of it on a Debian machine."""
     run = (ROOT / ".ci" / "run").read_text("utf-8")
     assert {name for line in re.findall(r"^make (.+)$", run, re.MULTILINE) for name in line.split()} <= CHECKS
-    required = re.search(r"CARILLON_REQUIRE=(\S+)", run)
-    assert required is not None
-    there = set(WORKFLOWS["test"]["jobs"]["test"]["env"]["CARILLON_REQUIRE"].split(","))
-    assert set(required[1].split(",")) - {"autobahn"} == there <= PARTS.keys()
+    here = {name for line in re.findall(r"CARILLON_REQUIRE\+?=(\S+)", run) for name in line.split(",") if name}
+    for job in ("test", "deploy"):
+        assert required(job) <= PARTS.keys()
+    assert here - {"autobahn"} == required("test")
 
 
 def test_all_supported_versions_of_python() -> None:
