@@ -21,7 +21,7 @@ function catalogue() {
     setting("API", "flag", "0", "0 or 1", "404", "Pass `/api` to the gateways' internal ports; it stays behind its API keys.")
     setting("STATUS_PORT", "port0", "8081", "port", "off", "`/healthz`, `/readyz`, and `/stub_status` where Nginx has the module. Not for the public.")
     setting("DRAIN_DELAY", "number", "5", "seconds", "no wait", "From the order to go until the goodbyes begin: load balancers have to notice first.")
-    setting("DRAIN_TIMEOUT", "seconds", "30", "seconds", "refused", "Over which the gateways spread the goodbyes, and after which the rest is cut.")
+    setting("DRAIN_TIMEOUT", "seconds", "30", "seconds", "refused", "Over which the gateways spread the goodbyes. Who is left then is cut with the container.")
     setting("WORKERS", "number", "2", "processes", "one for each CPU of the machine", "Nginx workers. In a container: as many as it may use CPUs.")
     setting("CONNECTIONS", "count", "32768", "connections of one worker", "refused", "A WebSocket takes two, one to each side. Lowered, with a line that says so, to what descriptors allow.")
     setting("ACCESS_LOG", "log", "/dev/stdout", "file, `syslog:...` or `off`", "", "One JSON object for each request, when it ends; no query strings.")

@@ -14,6 +14,7 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
+from tests.support import parts
 from tests.support.client import Client, close_all, open_all
 from tests.support.edge import Edge, Listener
 from tests.support.stack import Stack, StackFactory
@@ -247,8 +248,8 @@ def test_it_ends_in_time_where_a_connection_stays(alone: Edge) -> None:
 @pytest.mark.parametrize("client", ["curl", "wget", None])
 def test_curl_or_wget_asks_the_gateways(alone: Edge, tmp_path: Path, client: str | None) -> None:
     """Debian's official image has curl, Alpine's wget."""
-    if client and not shutil.which(client):
-        pytest.skip(f"this machine has no {client}")
+    if client:
+        parts.require(client)
     with Listener() as heard:
         path = only_with(client, tmp_path / "bin")
         drain = alone.script("drain.sh", path=path, INTERNAL_GATEWAYS=f"127.0.0.1:{heard.port}")

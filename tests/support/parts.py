@@ -103,6 +103,10 @@ PARTS = {
     "nginx-exporter": Part(
         _on_path("prometheus-nginx-exporter", "nginx-prometheus-exporter"), "Debian: prometheus-nginx-exporter"
     ),
+    "curl": Part(_on_path("curl"), "Debian: curl"),
+    "wget": Part(_on_path("wget"), "Debian: wget"),
+    "gawk": Part(_on_path("gawk"), "Debian: gawk"),
+    "busybox": Part(_on_path("busybox"), "Debian: busybox"),
     "old-nginx": Part(_old_nginx, "Debian: nginx, older than 1.29.6"),
     "autobahn": Part(_python27, "Python 2.7, e.g. by pyenv"),
     "send-loop": Part(_send_loop, "Debian: gcc, libc6-dev; then python -m app build"),
