@@ -2,10 +2,11 @@
 
 import re
 
+import pytest
 from prometheus_client import REGISTRY
 
 from app import __version__
-from app.telemetry import process
+from app.telemetry import cgroup, process
 from app.telemetry.metrics import CATALOGUE
 
 
@@ -66,6 +67,13 @@ def test_a_worker_says_which_release_it_is_and_what_it_has_left() -> None:
     assert most is not None
     assert free is not None
     assert most - 1000 < free < most
+
+
+def test_a_worker_says_what_memory_its_container_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cgroup, "memory", lambda: cgroup.Memory(used=5, limit=7))
+    process.ProcessMetrics().update()
+    assert REGISTRY.get_sample_value("carillon_memory_used_bytes") == 5
+    assert REGISTRY.get_sample_value("carillon_memory_limit_bytes") == 7
 
 
 def test_what_an_alert_waits_for_is_there_from_the_start() -> None:
