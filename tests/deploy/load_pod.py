@@ -112,7 +112,7 @@ def _pod(image: Image, clients: int, edge: str, api: str, files: list[dict[str, 
                     "readOnlyRootFilesystem": True,
                     "capabilities": {"drop": ["ALL"]},
                 },
-                "resources": {"requests": {"cpu": "250m", "memory": "128Mi"}, "limits": {"memory": "1Gi"}},
+                "resources": {"requests": {"cpu": "100m", "memory": "128Mi"}, "limits": {"memory": "1Gi"}},
                 "volumeMounts": [
                     {"name": "code", "mountPath": _CODE, "readOnly": True},
                     {"name": "secrets", "mountPath": _SECRETS, "readOnly": True},

@@ -43,7 +43,7 @@ OVERLAYS = sorted(path.parent for path in ROOT.glob("k8s/overlays/*/kustomizatio
 def values(images: Images, *, monitored: bool = False, **gateway: Any) -> dict[str, Any]:
     """A small release with everything that is tested here. `monitored`: Prometheus' operator is there; `gateway` is
     added to the values of that name."""
-    small = {"requests": {"cpu": "100m", "memory": "128Mi"}, "limits": {"memory": "1Gi"}}
+    small = {"requests": {"cpu": "50m", "memory": "128Mi"}, "limits": {"memory": "1Gi"}}
     return {
         "image": images.gateway.values(),
         "edge": {"image": images.edge.values(), "resources": small},

@@ -115,6 +115,7 @@ class KubeApiServer:
 @contextmanager
 def kube_api(folder: Path, pods: int = 2) -> Iterator[KubeApiServer]:
     """Serves until the end of the block, with so many pods called `pod-1`, ... that have no connections."""
+    folder.mkdir(exist_ok=True)
     ca = authority(folder / "tls")
     account = folder / "account"
     account.mkdir()

@@ -206,7 +206,6 @@ class TestWhenTheApiFails:
                 await until(lambda: server.costs()["pod-1"] == "500", "it goes on")
 
     async def test_a_server_with_another_authority_is_not_trusted(self, server: KubeApiServer, tmp_path: Path) -> None:
-        (tmp_path / "other").mkdir()
         with kube_api(tmp_path / "other", pods=0) as other:
             (server.account / "ca.crt").write_bytes((other.account / "ca.crt").read_bytes())
             with pytest.raises(ApiFailed, match="CERTIFICATE_VERIFY_FAILED"):
