@@ -74,6 +74,7 @@ async def test_upgrades_on_both_ports(edge: tuple[Edge, int]) -> None:
         assert '"x-forwarded-proto", "http"' in str(await socket.recv())
 
 
+@pytest.mark.filterwarnings("ignore:ssl.TLSVersion:DeprecationWarning")
 def test_versions_from_1_2_on_http_1_1_and_tickets(edge: tuple[Edge, int]) -> None:
     _, port = edge
     for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):

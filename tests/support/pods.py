@@ -73,6 +73,8 @@ class Pod:
     @property
     def _answers(self) -> bool:
         try:
-            return httpx.get(f"http://{self.internal}/readyz", trust_env=False, timeout=1).status_code == 200
+            return (
+                httpx.get(f"http://{self.internal}/readyz", trust_env=False, verify=False, timeout=1).status_code == 200
+            )
         except httpx.TransportError:
             return False
