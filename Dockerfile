@@ -41,7 +41,7 @@ USER 101:101
 EXPOSE 8080 8443 8081
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=5s --timeout=3s --start-period=10s --retries=3 \
-    CMD ["sh", "-c", "exec curl -fsS http://127.0.0.1:${CARILLON_EDGE_STATUS_PORT:-8081}/healthz"]
+    CMD ["sh", "-c", "at=http://127.0.0.1:${CARILLON_EDGE_STATUS_PORT:-8081}/healthz; curl -fsS $at || wget -qO- $at"]
 ENTRYPOINT ["/srv/carillon/nginx/entrypoint.sh"]
 ARG VERSION=unknown
 ARG REVISION=unknown

@@ -37,7 +37,7 @@ class Site:
 
     def __init__(self, engine: Engine, folder: Path, images: Mapping[str, str]) -> None:
         self.engine = engine
-        self.port = free_ports(1)[0]
+        self.port, self.prometheus, alertmanager = free_ports(3)
         self.url = f"http://{HOST}:{self.port}"
         self.ws_url = f"ws://{HOST}:{self.port}"
         self._override = folder / "tests.yaml"
@@ -50,6 +50,8 @@ class Site:
         self._env = {
             **images,
             "PORT": str(self.port),
+            "PROMETHEUS_PORT": str(self.prometheus),
+            "ALERTMANAGER_PORT": str(alertmanager),
             "CARILLON_SECRETS": str(secrets),
             "CARILLON_DRAIN_TIMEOUT": str(DRAIN),
             "CARILLON_TERMINATION_GRACE": str(GRACE),

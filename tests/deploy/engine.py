@@ -82,8 +82,13 @@ class Engine:
 
     def take(self, root: Path, tag: str, *changes: str) -> None:
         """Makes an image of a tar of a root file system."""
-        options = [word for change in changes for word in ("--change", change)]
-        self.run("import", *options, str(root), tag)
+        self.run("import", *_options(changes), str(root), tag)
+
+    def derive(self, base: str, tag: str, *changes: str) -> None:
+        """Another image of the same files."""
+        container = self.run("create", base, "true")
+        self.run("commit", *_options(changes), container, tag)
+        self.run("rm", container)
 
     def clear(self) -> None:
         """Removes all that an own engine has, but for images."""
@@ -92,6 +97,10 @@ class Engine:
             made = ("--filter", "type=custom") if kind == "network" else ()
             if found := self.run(*listed, *made).split():
                 self.run(kind, *remove.split(), *found)
+
+
+def _options(changes: Sequence[str]) -> list[str]:
+    return [word for change in changes for word in ("--change", change)]
 
 
 def named() -> Engine:

@@ -4,6 +4,7 @@ Made once by debootstrap, kept as tars in .cache/deploy. Their sizes and version
 
 import inspect
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -20,6 +21,7 @@ PATH = "ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 #: The official image's; Debian gives its own users other numbers.
 NGINX_USER = "nginx:x:101:101:nginx:/nonexistent:/bin/false\n"
 VALKEY_UID = 999
+NOBODY = 65534
 
 
 @dataclass(frozen=True)
@@ -85,20 +87,33 @@ def _trust_what_the_machine_trusts(root: Path) -> None:
 
 
 def _like_nginx(root: Path) -> None:
-    """Its user's number. It brings Compose and buildx too."""
+    """Its user's number. It serves as what watches too, and brings Compose and buildx."""
     users = root / "etc/passwd"
     users.write_text("".join(line for line in users.open() if ":101:" not in line) + NGINX_USER)
+    for data in ("prometheus", "alertmanager"):
+        (root / data).mkdir()
+        os.chown(root / data, NOBODY, NOBODY)
 
 
 PYTHON = System("trixie", ("python3", "python3-pip", "ca-certificates", "valkey-server"), _like_python_slim)
-NGINX = System("sid", ("nginx", "curl", "ca-certificates"), _like_nginx)
+WATCHES = ("prometheus", "prometheus-alertmanager", "prometheus-nginx-exporter")
+NGINX = System("sid", ("nginx", "curl", "ca-certificates", *WATCHES), _like_nginx)
 
 
 def provide(engine: Engine) -> None:
-    """Gives the engine the three images that a build and Compose's default profile ask for."""
+    """Gives the engine all images that a build and Compose ask for, but Grafana's, which Debian does not have."""
     engine.take(PYTHON.tar(), "python:3.13-slim", PATH, 'CMD ["python3"]')
-    engine.take(PYTHON.tar(), "valkey/valkey:9.1", PATH, "VOLUME /data", "WORKDIR /data")
+    engine.derive("python:3.13-slim", "valkey/valkey:9.1", "VOLUME /data", "WORKDIR /data")
     engine.take(NGINX.tar(), "nginx:1.30", PATH)
+    for program, tag in zip(WATCHES, _tags_of_what_watches(), strict=True):
+        engine.derive("nginx:1.30", tag, f'ENTRYPOINT ["/usr/bin/{program}"]', f"USER {NOBODY}:{NOBODY}")
+
+
+def _tags_of_what_watches() -> list[str]:
+    """As compose.yaml names them."""
+    text = (ROOT / "compose.yaml").read_text("utf-8")
+    variables = ("PROMETHEUS_IMAGE", "ALERTMANAGER_IMAGE", "NGINX_EXPORTER_IMAGE")
+    return [re.findall(rf"\$\{{{variable}:-(.*)\}}", text)[0] for variable in variables]
 
 
 def plugins() -> list[Path]:

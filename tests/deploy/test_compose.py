@@ -4,8 +4,10 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from typing import Any
 
+import httpx
 import pytest
 from websockets.exceptions import InvalidStatus
 
@@ -18,7 +20,7 @@ from tests.deploy.conftest import EDGE, GATEWAY
 from tests.deploy.engine import Engine
 from tests.support.client import Client, close_all
 from tests.support.stack import API_KEY
-from tests.support.waiting import until
+from tests.support.waiting import until, wait_until
 
 pytestmark = [pytest.mark.deploy, pytest.mark.timeout(900)]
 
@@ -94,8 +96,6 @@ async def test_a_publication_reaches_clients_of_both_gateways(site: Site) -> Non
 
 
 def test_what_is_internal_stays_inside(site: Site) -> None:
-    import httpx
-
     for path in ("/metrics", "/healthz", "/readyz", "/docs", "/openapi.json"):
         assert httpx.get(site.url + path, trust_env=False).status_code == 404, path
 
@@ -108,6 +108,29 @@ def test_a_third_gateway_is_found_while_the_edge_runs(site: Site) -> None:
     assert site.containers("edge") == edge
     site.up("--no-recreate", "--scale", "gateway=2")
     assert len(site.containers("gateway")) == 2
+
+
+def test_prometheus_finds_all_gateways_and_the_edge_knows_the_rules_and_whom_to_tell(site: Site) -> None:
+    """Without Grafana, which only its own registry has."""
+
+    def ask(path: str) -> Any:
+        answer = httpx.get(f"http://{HOST}:{site.prometheus}/api/v1/{path}", timeout=10, trust_env=False)
+        return answer.json()["data"]
+
+    def up() -> list[str]:
+        with suppress(httpx.TransportError):
+            return sorted(sample["metric"]["job"] for sample in ask("query?query=up==1")["result"])
+        return []
+
+    site.up("--no-recreate", "prometheus", "alertmanager", "exporter")
+    wait_until(lambda: up() == ["carillon-edge", "carillon-gateway", "carillon-gateway"], "all are scraped", timeout=60)
+    rules = [rule for group in ask("rules")["groups"] for rule in group["rules"]]
+    assert len(rules) >= 10
+    assert {rule["health"] for rule in rules} <= {"ok", "unknown"}, "none of them fails"
+    assert [one["url"] for one in ask("alertmanagers")["activeAlertmanagers"]] == [
+        "http://alertmanager:9093/api/v2/alerts"
+    ]
+    site.compose("rm", "--stop", "--force", "--volumes", "prometheus", "alertmanager", "exporter")
 
 
 @asynccontextmanager

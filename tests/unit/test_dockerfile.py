@@ -29,5 +29,5 @@ def test_only_what_the_images_need_goes_into_a_build() -> None:
     assert rules[0] == "*"
     allowed = {rule.removeprefix("!") for rule in rules if rule.startswith("!")}
     assert allowed == {"LICENSE", "app", "images", "nginx", "requirements/image.txt"}
-    copied = re.findall(r"^COPY (?!--from)(\S+) ", DOCKERFILE, re.MULTILINE)
+    copied = re.findall(r"^COPY (?!--from)(?:--\S+ )*(\S+) ", DOCKERFILE, re.MULTILINE)
     assert {source for source in copied if source.split("/")[0] not in allowed and source not in allowed} == set()
