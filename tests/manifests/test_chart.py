@@ -64,36 +64,38 @@ def test_a_packaged_chart_is_the_same(tmp_path: Path) -> None:
 
 # -- What is refused
 
-#: All of them are given at once: the schema names each.
+#: All of them are given at once. What is said names the place and has this word; the rest is Helm's own.
 WRONG = {
-    "image.repository=registry.example.com/gateway:1.0": "/image/repository': 'registry.example.com/gateway:1.0' ",
-    "image.digest=sha256:short": "/image/digest': 'sha256:short' does not match pattern",
-    "image.pullPolicy=Sometimes": "/image/pullPolicy': value must be one of 'Always', 'IfNotPresent', 'Never'",
-    "gateway.replicas=two": "/gateway/replicas': got string, want integer",
-    "gateway.replica=2": "/gateway': additional properties 'replica' not allowed",
-    "gateway.workers=0": "/gateway/workers': minimum: got 0, want 1",
-    "gateway.maxSurge=all": "/gateway/maxSurge': 'all' does not match pattern '^[0-9]+%$'",
-    "gateway.settings.drain_timeout=long": "/gateway/settings/drain_timeout': got string, want number",
-    "gateway.settings.redis_url=x": "/gateway/settings': additional properties 'redis_url' not allowed",
-    "gateway.settings.log_level=loud": "/gateway/settings/log_level': value must be one of 'debug', 'info'",
-    "gateway.namespaces.chat.histroy=1": "/gateway/namespaces/chat': additional properties 'histroy' not allowed",
-    "gateway.namespaces.prices.history_size=-1": "/gateway/namespaces/prices/history_size': minimum: got -1, want 0",
-    "gateway.namespaces.1st.echo=true": "/gateway/namespaces': additional properties '1st' not allowed",
-    'gateway.sysctls:=[{"name": "net.core.somaxconn", "value": "1"}]': "/gateway/sysctls/0/name': value must be one",
-    "gateway.pdb.maxUnavailable=0": "/gateway/pdb/maxUnavailable': minimum: got 0, want 1",
-    "gateway.resources.limits.memory:=[]": "/gateway/resources/limits/memory': got array, want number or string",
-    "edge.balance=fair": "/edge/balance': value must be one of 'cookie', 'user', 'address'",
-    'edge.trusted:=["everybody"]': "/edge/trusted/0': 'everybody' does not match pattern",
-    "redis.url=redis://:password@redis": "/redis/url': 'redis://:password@redis' does not match pattern",
-    "networkPolicy.redis.ports:=[]": "/networkPolicy/redis/ports': minItems: got 0, want 1",
-    "keda.serverAddress=prometheus": "/keda/serverAddress': 'prometheus' does not match pattern",
-    "autoscaling.behaviour:={}": "/autoscaling': additional properties 'behaviour' not allowed",
+    "image.repository=registry.example.com/gateway:1.0": ("image.repository", "match pattern"),
+    "image.digest=sha256:short": ("image.digest", "match pattern"),
+    "image.pullPolicy=Sometimes": ("image.pullPolicy", "IfNotPresent"),
+    "gateway.replicas=two": ("gateway.replicas", "integer"),
+    "gateway.replica=2": ("gateway", "replica"),
+    "gateway.workers=0": ("gateway.workers", "1"),
+    "gateway.maxSurge=all": ("gateway.maxSurge", "[0-9]+%"),
+    "gateway.settings.drain_timeout=long": ("gateway.settings.drain_timeout", "number"),
+    "gateway.settings.redis_url=x": ("gateway.settings", "redis_url"),
+    "gateway.settings.log_level=loud": ("gateway.settings.log_level", "debug"),
+    "gateway.namespaces.chat.histroy=1": ("gateway.namespaces.chat", "histroy"),
+    "gateway.namespaces.prices.history_size=-1": ("gateway.namespaces.prices.history_size", "0"),
+    "gateway.namespaces.1st.echo=true": ("gateway.namespaces", "1st"),
+    'gateway.sysctls:=[{"name": "net.core.somaxconn", "value": "1"}]': ("gateway.sysctls.0.name", "tcp_rmem"),
+    "gateway.pdb.maxUnavailable=0": ("gateway.pdb.maxUnavailable", "1"),
+    "gateway.resources.limits.memory:=[]": ("gateway.resources.limits.memory", "array"),
+    "edge.balance=fair": ("edge.balance", "cookie"),
+    'edge.trusted:=["everybody"]': ("edge.trusted.0", "match pattern"),
+    "redis.url=redis://:password@redis": ("redis.url", "match pattern"),
+    "networkPolicy.redis.ports:=[]": ("networkPolicy.redis.ports", "1"),
+    "keda.serverAddress=prometheus": ("keda.serverAddress", "match pattern"),
+    "autoscaling.behaviour:={}": ("autoscaling", "behaviour"),
 }
 
 
 @pytest.mark.parametrize("value", WRONG)
 def test_the_schema_names_a_wrong_value(value: str) -> None:
-    assert f"- at '{WRONG[value]}" in refusal(*WRONG)
+    place, word = WRONG[value]
+    said = [line.replace("/", ".") for line in refusal(*WRONG).splitlines() if line.lstrip().startswith("- ")]
+    assert [line for line in said if re.search(rf"- (at '\.)?{re.escape(place)}'?:", line) and word in line], said
 
 
 #: Values that fit the schema and not each other, in groups that can be given at once, and what is said.
@@ -160,6 +162,8 @@ def test_memory_is_enough_for_one_process() -> None:
 
 
 def notes(*values: str, base: Path = MINIMAL) -> str:
+    if helm("version", "--short").stdout.startswith("v3"):
+        pytest.skip("Helm 3 shows no notes without a cluster")
     done = helm("install", "carillon", str(CHART), "-n", "live", "--dry-run=client", *options(*values, base=base))
     assert done.returncode == 0, done.stderr
     return done.stdout.partition("\nNOTES:\n")[2]
