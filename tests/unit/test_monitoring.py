@@ -1,6 +1,7 @@
 """Alerts, their runbooks and the metrics that they name belong together."""
 
 import re
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -95,6 +96,18 @@ def test_kustomize_makes_objects_of_the_same_files() -> None:
     assert dashboards["data"] == files
     assert rule["kind"] == "PrometheusRule"
     assert rule["spec"] == yaml.safe_load(RULES.read_text("utf-8"))
+
+
+def test_the_links_become_whole_as_the_docs_say(tmp_path: Path) -> None:
+    [replacements] = re.findall(r"```yaml\n(.+?)```", (ROOT / "docs" / "monitoring.md").read_text("utf-8"), re.DOTALL)
+    shutil.copytree(ROOT / "monitoring", tmp_path / "monitoring")
+    where = {"kind": "ConfigMap", "apiVersion": "v1", "metadata": {"name": "where-the-docs-are"}}
+    (tmp_path / "where.yaml").write_text(yaml.safe_dump(where | {"data": {"url": "https://docs.example.com/carillon"}}))
+    (tmp_path / "kustomization.yaml").write_text(f"resources: [monitoring, where.yaml]\n{replacements}")
+    made = list(yaml.safe_load_all(_agrees(parts.require("kubectl"), "kustomize", str(tmp_path))))
+    [rule] = [each for each in made if each["kind"] == "PrometheusRule"]
+    links = {each["annotations"]["runbook_url"] for each in rule["spec"]["groups"][0]["rules"]}
+    assert links == {f"https://docs.example.com/carillon/runbooks/{alert}.md" for alert in ALERTS}
 
 
 def _agrees(*command: str) -> str:
