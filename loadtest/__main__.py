@@ -29,12 +29,12 @@ def main(options: Sequence[str]) -> int:
         signal.signal(number, _interrupt)
     try:
         plan = read(os.environ)
-        if "--worker" in options:
-            return _locust(plan, options)
-        if "--master" in options:
+        if "--master" in options or "--worker" in options:
             _demand_url(plan)
         else:
             demand_capacity(plan, plan.processes)
+        if "--worker" in options:
+            return _locust(plan, options)
         with nullcontext(plan) if plan.url else stack.running(plan) as target:
             preflight.check(target)
             return _run(target, options)
@@ -51,7 +51,7 @@ def _interrupt(_number: int, _frame: FrameType | None) -> None:
 
 def _demand_url(plan: Plan) -> None:
     if not plan.url:
-        raise LoadError("URL is not set: workers elsewhere cannot reach a stack of this machine.")
+        raise LoadError("URL is not set: master and workers need the same deployment, and its secrets.")
 
 
 def _run(plan: Plan, options: Sequence[str]) -> int:

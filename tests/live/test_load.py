@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from loadtest import preflight
+from loadtest.plan import LoadError, read
 from local.ports import free_ports
 from tests.support.lossy_proxy import lossy_proxy
 from tests.support.stack import API_KEY, SECRET, Stack
@@ -87,8 +89,7 @@ async def test_make_load_quick_finds_nothing_lost_on_a_stack_of_its_own() -> Non
     assert ran.figure("Clients") == ran.figure("... that said at the end what they have") == 90
     assert ran.figure("... in rooms with history") == 90
     assert ran.figure("Deliveries") > 200
-    assert ran.figure("Connections that storms cut") == 30
-    assert ran.figure("Came back and recovered") == 30
+    assert 0 < ran.figure("Connections that storms cut") == ran.figure("Came back and recovered") <= 30
     assert [ran.figure(what) for what in ("Lost", "Delivered twice", "Out of order")] == [0, 0, 0]
     for name in ("chat delivery", "broadcast delivery", "reconnect_storm delivery", "reconnect_storm reconnect"):
         assert re.search(rf"^WS +{name} +\d+ +0\(", ran.errors + ran.output, re.MULTILINE), name
@@ -141,32 +142,32 @@ async def test_a_master_and_workers_count_together(stack: Stack) -> None:
     )
     assert [ran.code for ran in (master, *workers)] == [0, 0, 0], master.output + master.errors
     assert master.figure("Clients") == master.figure("... that said at the end what they have") == 60
-    assert master.figure("Connections that storms cut") == master.figure("Came back and recovered") == 20
+    assert 0 < master.figure("Connections that storms cut") == master.figure("Came back and recovered") <= 20
     assert "Nothing was lost" in master.report
     assert [ran.output for ran in workers] == ["", ""], "only the master reports"
 
 
 @pytest.mark.parametrize(
-    ("environ", "says"),
+    ("options", "environ", "says"),
     [
-        ({"SCENARIO": "chats"}, "SCENARIO=chats is none"),
-        (
-            {"URL": "http://127.0.0.1:1", "CARILLON_TOKEN_HMAC_SECRET": SECRET},
-            "takes no client (ConnectionRefusedError)",
-        ),
-        ({"URL": "http://127.0.0.1:1"}, "CARILLON_TOKEN_HMAC_SECRET is not set"),
+        ((), {"SCENARIO": "chats"}, "SCENARIO=chats is none: there are chat, broadcast, reconnect_storm"),
+        (("--master",), {}, "URL is not set: master and workers need the same deployment"),
+        (("--worker",), {}, "URL is not set: master and workers need the same deployment"),
     ],
 )
-async def test_what_cannot_begin_says_why_in_a_line(environ: dict[str, str], says: str) -> None:
-    ran = await load(**environ)
+async def test_what_cannot_begin_says_why_in_a_line(
+    options: tuple[str, ...], environ: dict[str, str], says: str
+) -> None:
+    ran = await load(*options, **environ)
     assert (ran.code, ran.output) == (1, "")
-    assert says in ran.errors
+    assert ran.errors.startswith(says)
     assert ran.errors.count("\n") == 1
 
 
 @pytest.mark.parametrize(
     ("wrong", "says"),
     [
+        ({"URL": f"http://127.0.0.1:{free_ports(1)[0]}"}, "takes no client (ConnectionRefusedError)"),
         ({"CARILLON_TOKEN_HMAC_SECRET": "another-secret-that-is-long-enough"}, "is not the one of the deployment"),
         ({"NAMESPACE": "nobody"}, "NAMESPACE names none of the deployment's namespaces"),
         ({"CARILLON_API_KEYS": "wrong", "SCENARIO": "broadcast"}, "does not take the first key of CARILLON_API_KEYS"),
@@ -177,10 +178,13 @@ async def test_what_cannot_begin_says_why_in_a_line(environ: dict[str, str], say
         ({"NAMESPACE": "chat", "SCENARIO": "reconnect_storm"}, "reconnect_storm needs a namespace with history_size"),
     ],
 )
-async def test_what_the_deployment_does_not_take_is_said_before_the_run(
+def test_what_the_deployment_does_not_take_is_said_before_the_run(
     stack: Stack, wrong: dict[str, str], says: str
 ) -> None:
-    ran = await load(**target(stack, stack.port) | wrong)
-    assert (ran.code, ran.output) == (1, "")
-    assert says in ran.errors
-    assert ran.errors.count("\n") == 1
+    with pytest.raises(LoadError, match=re.escape(says)) as raised:
+        preflight.check(read({**target(stack, stack.port), **wrong}))
+    assert "\n" not in str(raised.value)
+
+
+def test_what_a_deployment_takes_passes(stack: Stack) -> None:
+    preflight.check(read({**target(stack, stack.port), "SCENARIO": "all"}))
