@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
-from tests.support.certificates import authority
+from tests.support.certificates import authority, issued
 
 NAMESPACE = "rooms"
 TOKEN = "the-token-of-the-account"
@@ -129,7 +129,8 @@ def kube_api(folder: Path, pods: int = 2) -> Iterator[KubeApiServer]:
             made.append(metrics.owner)
         api = _Server(("127.0.0.1", 0), _Api)
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(ca, ca.with_name("key.pem"))
+        certificate = issued(ca)
+        context.load_cert_chain(certificate, certificate.with_name("issued-key.pem"))
         api.socket = context.wrap_socket(api.socket, server_side=True)
         opened.enter_context(_running(api))
         api.owner = KubeApiServer(api.server_port, account, made)

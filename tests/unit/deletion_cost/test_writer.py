@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import signal
+import ssl
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -204,6 +205,21 @@ class TestWhenTheApiFails:
                 await until(lambda: lines, "a line")
                 (server.account / "elsewhere").rename(server.account / "token")
                 await until(lambda: server.costs()["pod-1"] == "500", "it goes on")
+
+    async def test_certificates_without_key_identifiers_are_trusted(
+        self, server: KubeApiServer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The server here has such ones, and so has EKS; from 3.13 on Python refuses them by default."""
+        create = ssl.create_default_context
+
+        def of_later_pythons(*, cafile: str) -> ssl.SSLContext:
+            context = create(cafile=cafile)
+            context.verify_flags |= ssl.VERIFY_X509_STRICT
+            return context
+
+        monkeypatch.setattr(ssl, "create_default_context", of_later_pythons)
+        await writer(server).look()
+        assert len(server.asked) == 1
 
     async def test_a_server_with_another_authority_is_not_trusted(self, server: KubeApiServer, tmp_path: Path) -> None:
         with kube_api(tmp_path / "other", pods=0) as other:
