@@ -166,6 +166,12 @@ def test_images_of_others_are_those_of_compose(manifests: Manifests) -> None:
     assert images <= set(compose)
 
 
+def test_the_trials_valkey_listens_on_all_families(manifests: Manifests) -> None:
+    """Its own default is all addresses; `--bind *` would leave IPv6 out, and some clusters have nothing else."""
+    arguments = [arg for pod in manifests.pods() for c in pod.containers if c["name"] == "valkey" for arg in c["args"]]
+    assert "--bind" not in arguments
+
+
 def test_the_namespace_refuses_other_pods(production: Manifests) -> None:
     labels = production.one("Namespace", "carillon")["metadata"]["labels"]
     assert labels["pod-security.kubernetes.io/enforce"] == "restricted"
