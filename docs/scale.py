@@ -25,6 +25,7 @@ class Costs:
     publish_us: float = 180
     check_us: float = 29
     edge_bytes: float = 25_300
+    head_bytes: float = 8_000
     edge_pod_bytes: float = 50e6
     edge_idle_us: float = 1.4
     edge_delivery_us: float = 7.8
@@ -49,6 +50,7 @@ SOURCES = {
     "publish_us": ("gateway: a client's publication into a room with history", "bench, publication"),
     "check_us": ("gateway: looking after one room's position, each `position_check`", BY_HAND),
     "edge_bytes": ("Nginx: a WebSocket, without the kernel's two sockets", "bench, edge memory"),
+    "head_bytes": ("Nginx: more for it where the request head is above 1 KB, as browsers' are", BY_HAND),
     "edge_pod_bytes": ("Nginx: without connections", BY_HAND),
     "edge_idle_us": ("Nginx: a WebSocket and second, pings included", "bench, edge idle"),
     "edge_delivery_us": ("Nginx: a delivery", "bench, workers"),
@@ -168,7 +170,12 @@ def heard_by(workers: float, room: float) -> float:
 
 def edge_capacity(costs: Costs, choice: Choice) -> float:
     """WebSockets of one edge pod, by its memory."""
-    return (choice.edge_memory - costs.edge_pod_bytes) / (costs.edge_bytes + 2 * costs.socket_bytes)
+    return (choice.edge_memory - costs.edge_pod_bytes) / edge_bytes(costs)
+
+
+def edge_bytes(costs: Costs) -> float:
+    """Memory of a WebSocket at an edge, the kernel's included."""
+    return costs.edge_bytes + costs.head_bytes + 2 * costs.socket_bytes
 
 
 def fleet(connections: float, costs: Costs = Costs(), load: Load = Load(), choice: Choice = Choice()) -> Fleet:
@@ -200,7 +207,7 @@ def fleet(connections: float, costs: Costs = Costs(), load: Load = Load(), choic
         gateway_memory=workers * costs.pod_bytes + connections * (costs.session_bytes + costs.socket_bytes),
         edges=edges,
         edge_cores=edge,
-        edge_memory=edges * costs.edge_pod_bytes + connections * (costs.edge_bytes + 2 * costs.socket_bytes),
+        edge_memory=edges * costs.edge_pod_bytes + connections * edge_bytes(costs),
         publications=publications,
         heard_by=hearing,
         redis_cores=redis,

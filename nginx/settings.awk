@@ -32,11 +32,12 @@ function catalogue() {
     setting("NGINX_VERSION", "version", "", "version, e.g. 1.28.0", "what the binary says", "Take it for that version: below 1.29.6 `hash` stands in for `sticky`.")
 }
 
-function setting(name, kind, fallback, unit, zero, meaning) {
+function setting(name, kind, fallback, unit, zero, meaning,    value) {
     names[++count] = name
     kinds[name] = kind
     fallbacks[name] = fallback
-    values[name] = ("CARILLON_EDGE_" name) in ENVIRON && ENVIRON["CARILLON_EDGE_" name] != "" ? ENVIRON["CARILLON_EDGE_" name] : fallback
+    value = ENVIRON["CARILLON_EDGE_" name]
+    values[name] = value == "" || made_by_kubernetes("", value) ? fallback : value
     units[name] = unit
     zeros[name] = zero
     meanings[name] = meaning
@@ -61,13 +62,13 @@ function check_all(    name, n, known) {
         if (kinds[names[n]] ~ /^(flag|number|seconds|count|port0?)$/) values[names[n]] += 0
     }
     for (name in ENVIRON) {
-        if (name ~ /^CARILLON_EDGE_/ && name !~ /^CARILLON_EDGE_LOCAL_/ && !(name in known) && !kubernetes_made(name)) die("there is no setting " name)
+        if (name ~ /^CARILLON_EDGE_/ && name !~ /^CARILLON_EDGE_LOCAL_/ && !(name in known) && !made_by_kubernetes(name, ENVIRON[name])) die("there is no setting " name)
     }
 }
 
-# Kubernetes puts such names into every pod of a namespace with a Service called carillon-edge (N8).
-function kubernetes_made(name) {
-    return name ~ /^CARILLON_EDGE_(SERVICE_(HOST|PORT.*)|PORT_[0-9]+_(TCP|UDP).*)$/
+# Kubernetes puts such names into every pod of a namespace with a Service called carillon-edge, and PORT=tcp://... too (N8).
+function made_by_kubernetes(name, value) {
+    return name ~ /_SERVICE_(HOST|PORT(_[A-Z0-9_]+)?)$/ || name ~ /_PORT_[0-9]+_(TCP|UDP|SCTP)(_[A-Z]+)?$/ || value ~ /^(tcp|udp|sctp):\/\//
 }
 
 function check(name, kind, value,    n, parts, total) {

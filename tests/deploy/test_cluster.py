@@ -40,9 +40,9 @@ VALUE_SETS = sorted(CHART.glob("ci/*.yaml"))
 OVERLAYS = sorted(path.parent for path in ROOT.glob("k8s/overlays/*/kustomization.yaml"))
 
 
-def values(images: Images, *, monitored: bool = False, **gateway: Any) -> dict[str, Any]:
-    """A small release with everything that is tested here. `monitored`: Prometheus' operator is there; `gateway` is
-    added to the values of that name."""
+def values(images: Images, *, monitored: dict[str, str] | None = None, **gateway: Any) -> dict[str, Any]:
+    """A small release with everything that is tested here. `monitored`: labels by which Prometheus finds it,
+    where there is its operator; `gateway` is added to the values of that name."""
     small = {"requests": {"cpu": "50m", "memory": "128Mi"}, "limits": {"memory": "1Gi"}}
     return {
         "image": images.gateway.values(),
@@ -55,7 +55,7 @@ def values(images: Images, *, monitored: bool = False, **gateway: Any) -> dict[s
             "backends": [{"podSelector": {"matchLabels": LABELS}}],
             "prometheus": [{"namespaceSelector": {}}],
         },
-        "monitoring": {"serviceMonitor": {"enabled": monitored}},
+        "monitoring": {"serviceMonitor": {"enabled": monitored is not None, "labels": monitored or {}}},
     }
 
 
@@ -264,7 +264,7 @@ def test_scale_upgrade_autoscaling_on_rollback(installed: Cluster, images: Image
         assert min(seen) >= 2, f"the number of gateways was {seen}"
 
 
-def _autoscaled(images: Images, *, monitored: bool = False, **autoscaling: Any) -> dict[str, Any]:
+def _autoscaled(images: Images, *, monitored: dict[str, str] | None = None, **autoscaling: Any) -> dict[str, Any]:
     limits = {"enabled": True, "minReplicas": 2, "maxReplicas": 4, "connectionsPerPod": 5000}
     return values(images, monitored=monitored) | {"autoscaling": limits | autoscaling}
 
@@ -308,7 +308,7 @@ def test_the_autoscaler_goes_up_and_down(installed: Cluster, images: Images, loa
     if "custom.metrics.k8s.io/v1beta1" not in installed.api_versions():
         pytest.skip("this cluster has no custom metrics API: prometheus-adapter is not installed")
     path = f"/apis/custom.metrics.k8s.io/v1beta1/namespaces/{installed.namespace}/pods/*/carillon_connections"
-    monitored = "monitoring.coreos.com/v1" in installed.api_versions()
+    monitored = _labels_for_prometheus(installed)
     installed.release("upgrade", _autoscaled(images, monitored=monitored))
     # Else Prometheus does not scrape this namespace, or the adapter lacks helm/carillon/files/prometheus-adapter.yaml.
     wait_until(lambda: _answers(installed, path), "the custom metric carillon_connections", 180)
@@ -318,6 +318,16 @@ def test_the_autoscaler_goes_up_and_down(installed: Cluster, images: Images, loa
     wait_until(lambda: len(installed.pods("gateway")) == 4, "four pods for 500 clients", 300)
     load.stop()
     wait_until(lambda: len(installed.pods("gateway")) == 2, "two pods for nobody", 600)
+
+
+def _labels_for_prometheus(cluster: Cluster) -> dict[str, str] | None:
+    """Those that the first Prometheus of the operator looks for; None where there is no operator."""
+    if "monitoring.coreos.com/v1" not in cluster.api_versions():
+        return None
+    listed = cluster.kubectl("get", "prometheuses.monitoring.coreos.com", "--all-namespaces", "--output=json")
+    selectors = [one["spec"].get("serviceMonitorSelector") or {} for one in json.loads(listed)["items"]]
+    labels: dict[str, str] = selectors[0].get("matchLabels", {}) if selectors else {}
+    return labels
 
 
 def _answers(cluster: Cluster, path: str) -> bool:

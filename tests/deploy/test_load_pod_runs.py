@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shlex
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -18,7 +20,7 @@ from tests.deploy.load_pod import PROGRAM, manifests, troubles
 from tests.deploy.test_cluster import values
 from tests.deploy.test_pods_run import VALKEY, with_secret
 from tests.support import parts
-from tests.support.cluster import Image, Images, helm, release_arguments
+from tests.support.cluster import ROOT, Image, Images, helm, release_arguments
 from tests.support.commands import run
 from tests.support.manifests import Manifests
 from tests.support.waiting import wait_until
@@ -90,6 +92,15 @@ def site(engine: Engine, specifications: Manifests, tmp_path_factory: pytest.Tem
             for pod in made[component] if component != "load" else ():
                 pod.started()
         yield Site(engine, made)
+
+
+def test_the_page_on_deploying_has_commands_that_work_in_a_gateway(site: Site) -> None:
+    page = (ROOT / "docs" / "deploy.md").read_text("utf-8")
+    commands = re.findall(r"exec deploy/carillon-gateway -- (.*)", page)
+    assert len(commands) == 2
+    token, published = (site.engine.run("exec", site.pods["gateway"][0].id, *shlex.split(one)) for one in commands)
+    assert token.count(".") == 2
+    assert json.loads(published).keys() == {"epoch", "offset"}
 
 
 def test_nothing_is_lost_while_a_gateway_and_an_edge_end(site: Site) -> None:

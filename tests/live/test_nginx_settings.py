@@ -13,7 +13,7 @@ import pytest
 
 from local.ports import HOST, free_ports
 from tests.support import parts
-from tests.support.edge import Edge
+from tests.support.edge import Answering, Edge
 from tests.support.pods import Pod
 
 ELSEWHERE = "127.0.0.2"
@@ -88,6 +88,19 @@ class TestBalance:
         with Edge(tmp_path / "edge", BALANCE="address", **gateways) as edge:
             assert len({told(edge)["pod"] for _ in range(10)}) == 1
             assert "Set-Cookie" not in edge.get("/").headers
+
+
+def test_a_fleet_of_which_half_drains_loses_nobody(tmp_path: Path) -> None:
+    """Pods that drain are soon the emptiest, and so whom Nginx would rather ask; N4."""
+    with ExitStack() as running:
+        draining = [running.enter_context(Answering(503)) for _ in range(4)]
+        serving = [running.enter_context(Answering(200)) for _ in range(4)]
+        edge = running.enter_context(
+            Edge(tmp_path / "edge", GATEWAYS=",".join(f"{HOST}:{pod.port}" for pod in [*draining, *serving]))
+        )
+        for _ in range(12):
+            running.enter_context(httpx.stream("GET", f"{edge.url}/ws/held", trust_env=False))
+        assert [edge.get("/ws").status_code for _ in range(100)] == [200] * 100
 
 
 @pytest.fixture(params=["this Nginx, told that it is 1.22.1", "an older Nginx"])

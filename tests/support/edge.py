@@ -96,22 +96,11 @@ def environment(settings: Mapping[str, str]) -> dict[str, str]:
     return {f"CARILLON_EDGE_{name}": value for name, value in settings.items()}
 
 
-class Listener:
-    """In the place of a gateway's internal port: keeps the request lines that it hears, and says nothing."""
+class Server:
+    """An HTTP server in a thread, on a free port."""
 
-    def __init__(self) -> None:
-        self.lines = lines = list[str]()
-
-        class Keep(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                lines.append(self.requestline)
-                self.send_response(204)
-                self.end_headers()
-
-            def log_message(self, format: str, *args: Any) -> None:
-                pass
-
-        self._server = ThreadingHTTPServer((HOST, 0), Keep)
+    def __init__(self, handler: type[BaseHTTPRequestHandler]) -> None:
+        self._server = ThreadingHTTPServer((HOST, 0), handler)
         self.port: int = self._server.server_address[1]
         self._thread = threading.Thread(target=self._server.serve_forever)
 
@@ -123,3 +112,46 @@ class Listener:
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()
+
+
+class Silent(BaseHTTPRequestHandler):
+    """Logs nothing."""
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+
+class Answering(Server):
+    """In the place of a gateway: answers all with one status, keeps what asks for `/ws/held` waiting for the end."""
+
+    def __init__(self, status: int) -> None:
+        over = self._over = threading.Event()
+
+        class Answer(Silent):
+            def do_GET(self) -> None:
+                self.send_response(status)
+                self.end_headers()
+                if status == 200 and self.path == "/ws/held":
+                    self.wfile.flush()
+                    over.wait()
+
+        super().__init__(Answer)
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        super().__exit__()
+
+
+class Listener(Server):
+    """In the place of a gateway's internal port: keeps the request lines that it hears, and says nothing."""
+
+    def __init__(self) -> None:
+        self.lines = lines = list[str]()
+
+        class Keep(Silent):
+            def do_POST(self) -> None:
+                lines.append(self.requestline)
+                self.send_response(204)
+                self.end_headers()
+
+        super().__init__(Keep)

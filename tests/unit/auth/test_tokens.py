@@ -240,11 +240,19 @@ class TestClaims:
             (b'{"sub": "\xff"}', "the payload is not JSON"),
             (b'{"sub": "\\ud800"}', "the payload is not JSON"),
             (b'{"sub": "u", "exp": NaN}', "the payload is not JSON"),
-            (b'{"sub": "u", "x": ' + b"[" * 2000 + b"]" * 2000 + b"}", "the payload is not JSON"),
         ],
     )
     def test_that_are_malformed(self, forge: Forge, payload: object, reason: str) -> None:
         assert reason in refusal(forge(payload))
+
+    def test_nested_deeply_are_refused_or_read(self, forge: Forge) -> None:
+        """How deep is too deep differs between versions of Python; an exception of its own it never is."""
+        token = forge(b'{"sub": "u", "x": ' + b"[" * 2000 + b"]" * 2000 + b"}")
+        try:
+            claims: Claims | None = verified(token)
+        except InvalidToken:
+            claims = None
+        assert claims in (None, Claims("u"))
 
 
 class TestTime:

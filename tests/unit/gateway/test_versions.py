@@ -102,8 +102,13 @@ async def test_control_messages_of_the_next_version_or_of_an_unknown_kind_are_le
 async def test_news_of_presence_of_the_next_version_are_left_alone() -> None:
     async with Node(namespaces=NAMESPACES) as node:
         ann = await node.connect("ann", "hall:x")
+
+        def others() -> list[list[str]]:
+            """Without the news of her own coming, which may be told meanwhile."""
+            return [event["joined"] for event in ann.of_type("presence") if event["joined"] != ["ann"]]
+
         node.gateway.presence_changed("hall:x", b'2{"came":["bob"]}')
-        assert not ann.of_type("presence")
+        assert others() == []
         assert node.gateway.counters.unreadable["presence"] == 1
         node.gateway.presence_changed("hall:x", b'1{"joined":["bob"],"why":"a field more"}')
-        assert [event["joined"] for event in ann.of_type("presence")] == [["bob"]]
+        assert others() == [["bob"]]

@@ -77,8 +77,19 @@ def test_wrong_values_are_one_line(tmp_path: Path, settings: dict[str, str], sai
 
 
 def test_names_that_kubernetes_makes_of_services_are_no_settings(tmp_path: Path) -> None:
-    """N8."""
-    rendered(tmp_path, SERVICE_HOST="10.0.0.1", SERVICE_PORT_HTTP="80", PORT_80_TCP_ADDR="10.0.0.1")
+    """N8: of Services called carillon-edge and carillon-edge-status."""
+    names = {
+        "SERVICE_HOST": "10.0.0.1",
+        "SERVICE_PORT": "80",
+        "SERVICE_PORT_HTTP": "80",
+        "PORT": "tcp://10.0.0.1:80",
+        "PORT_80_TCP": "tcp://10.0.0.1:80",
+        "PORT_80_TCP_ADDR": "10.0.0.1",
+        "STATUS_SERVICE_HOST": "10.0.0.2",
+        "STATUS_PORT": "tcp://10.0.0.2:80",
+    }
+    text = rendered(tmp_path, **names)
+    assert re.findall(r"listen (\d+)", text) == ["8080", "8081"]
 
 
 def test_an_empty_value_is_the_default(tmp_path: Path) -> None:
