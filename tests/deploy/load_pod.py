@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tests.support.cluster import Cluster, Image
+from tests.support.cluster import LOOK_AGAIN, Cluster, Image
 from tests.support.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
@@ -138,7 +138,9 @@ class LoadPod:
         """Returns when all clients are in their rooms."""
         self._cluster.apply(*manifests(image, edge="carillon-edge:80", api="carillon-gateway:9000"))
         self._cluster.kubectl("wait", "--for=condition=Ready", f"pod/{NAME}", "--timeout=180s", timeout=190)
-        wait_until(lambda: self.ask("state")["open"] == CLIENTS, "all clients are in their rooms", 180)
+        wait_until(
+            lambda: self.ask("state")["open"] == CLIENTS, "all clients are in their rooms", 180, every=LOOK_AGAIN
+        )
 
     def stop(self) -> None:
         self._cluster.kubectl("delete", f"pod/{NAME}", "--wait=true", timeout=90)

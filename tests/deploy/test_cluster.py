@@ -17,6 +17,8 @@ from tests.deploy.load_pod import API_KEYS, CLIENTS, LABELS, SECRET, TOKEN_SECRE
 from tests.support import parts
 from tests.support.cluster import (
     CHART,
+    LOOK_AGAIN,
+    OWN,
     RELEASE,
     ROLLOUT_TIMEOUT,
     ROOT,
@@ -169,7 +171,7 @@ def test_the_emptiest_pod_is_marked(installed: Cluster, load: LoadPod) -> None:
         costs = {pod["metadata"]["name"]: int(_costs(pod)) for pod in installed.pods("gateway")}
         return len(costs) > 1 and all(abs(costs[name] - clients.get(name, 0)) <= 60 for name in costs)
 
-    wait_until(marked, "each pod's cost is about its clients", 90)
+    wait_until(marked, "each pod's cost is about its clients", 90, every=LOOK_AGAIN)
 
 
 def _costs(pod: dict[str, Any]) -> str:
@@ -205,8 +207,8 @@ def test_a_node_can_be_drained(installed: Cluster, load: LoadPod) -> None:
 
 
 def _drain(cluster: Cluster, node: str) -> None:
-    """Of gateways and edges only: Valkey of the trial would lose all that it has."""
-    both = f"app.kubernetes.io/instance={RELEASE},app.kubernetes.io/component in (gateway,edge)"
+    """Of gateways and edges of this test only: Valkey would lose all that it has, and `drain` asks all namespaces."""
+    both = f"{OWN}={cluster.namespace},app.kubernetes.io/component in (gateway,edge)"
     try:
         cluster.kubectl(
             *("drain", node, "--ignore-daemonsets", "--delete-emptydir-data", f"--pod-selector={both}"),
@@ -235,7 +237,7 @@ def _evict(cluster: Cluster, pod: str) -> None:
             return False
         return True
 
-    wait_until(evicted, "the disruption budget allows an eviction", 60)
+    wait_until(evicted, "the disruption budget allows an eviction", 60, every=LOOK_AGAIN)
 
 
 def test_four_pods_are_even_after_two(installed: Cluster, images: Images, load: LoadPod) -> None:
@@ -244,7 +246,12 @@ def test_four_pods_are_even_after_two(installed: Cluster, images: Images, load: 
     installed.release("upgrade", values(images, settings=even))
     with nothing_lost(load):
         installed.release("upgrade", values(images, replicas=4, settings=even))
-        wait_until(lambda: unevenness(load.ask("state")["pods"], 4) < 1.2, "no pod has 1.2 times its share", 240)
+        wait_until(
+            lambda: unevenness(load.ask("state")["pods"], 4) < 1.2,
+            "no pod has 1.2 times its share",
+            240,
+            every=LOOK_AGAIN,
+        )
 
 
 # Scale, upgrade, autoscaling, rollback
@@ -311,13 +318,13 @@ def test_the_autoscaler_goes_up_and_down(installed: Cluster, images: Images, loa
     monitored = _labels_for_prometheus(installed)
     installed.release("upgrade", _autoscaled(images, monitored=monitored))
     # Else Prometheus does not scrape this namespace, or the adapter lacks helm/carillon/files/prometheus-adapter.yaml.
-    wait_until(lambda: _answers(installed, path), "the custom metric carillon_connections", 180)
+    wait_until(lambda: _answers(installed, path), "the custom metric carillon_connections", 180, every=LOOK_AGAIN)
     at_once = {"stabilizationWindowSeconds": 0, "policies": [{"type": "Pods", "value": 4, "periodSeconds": 15}]}
     fast = {"connectionsPerPod": CLIENTS // 4, "behavior": {"scaleUp": at_once, "scaleDown": at_once}}
     installed.release("upgrade", _autoscaled(images, monitored=monitored, **fast))
-    wait_until(lambda: len(installed.pods("gateway")) == 4, "four pods for 500 clients", 300)
+    wait_until(lambda: len(installed.pods("gateway")) == 4, "four pods for 500 clients", 300, every=LOOK_AGAIN)
     load.stop()
-    wait_until(lambda: len(installed.pods("gateway")) == 2, "two pods for nobody", 600)
+    wait_until(lambda: len(installed.pods("gateway")) == 2, "two pods for nobody", 600, every=LOOK_AGAIN)
 
 
 def _labels_for_prometheus(cluster: Cluster) -> dict[str, str] | None:
@@ -351,6 +358,6 @@ def test_uninstalled_it_leaves_nothing_behind(installed: Cluster, before: set[st
         return not left
 
     try:
-        wait_until(gone, "all of it is gone", 180)
+        wait_until(gone, "all of it is gone", 180, every=LOOK_AGAIN)
     except AssertionError:
         raise AssertionError(f"still there: {sorted(left)}") from None

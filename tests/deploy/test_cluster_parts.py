@@ -12,6 +12,7 @@ from tests.deploy.load_pod import LoadPod, imports, manifests, shipped, troubles
 from tests.deploy.test_cluster import values
 from tests.support import parts
 from tests.support.cluster import (
+    OWN,
     Cluster,
     Image,
     Images,
@@ -208,6 +209,16 @@ class TestVerdicts:
         assert unevenness({"a": 100, "b": 100}, 2) == 1
         assert unevenness({"a": 100, "b": 100}, 4) == 2
         assert unevenness({}, 4) == 0
+
+
+def test_a_release_is_told_from_others_of_the_same_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`kubectl drain` looks at all namespaces, and would move somebody else's gateways."""
+    for name in ("helm", "kubectl"):
+        (tmp_path / name).write_text("#!/bin/sh\necho '{\"items\": []}'\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    Cluster("here", tmp_path).release("install", values(IMAGES))
+    assert yaml.safe_load((tmp_path / "values.yaml").read_text())["commonLabels"] == {OWN: "here"}
 
 
 def test_a_load_program_is_asked_by_exec(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

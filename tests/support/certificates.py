@@ -21,7 +21,7 @@ def authority(folder: Path) -> Path:
 
 
 def issued(ca: Path) -> Path:
-    """A certificate that this authority signed, without key identifiers; returns its path, `issued-key.pem` beside it."""
+    """Writes a certificate that this authority signed, without key identifiers, and its key, `issued-key.pem`."""
     signer = serialization.load_pem_private_key(ca.with_name("key.pem").read_bytes(), None)
     assert isinstance(signer, ec.EllipticCurvePrivateKey)
     key = ec.generate_private_key(ec.SECP256R1())

@@ -24,6 +24,12 @@ RELEASE = "carillon"
 CALL_TIMEOUT = 60
 ROLLOUT_TIMEOUT = 420
 
+#: Seconds between two looks at the cluster: each is a process or two, on what may be the machine that it all runs on.
+LOOK_AGAIN = 1.0
+
+#: The label of all that a test's release consists of, with its namespace: another release may have the same name.
+OWN = "carillon-test-namespace"
+
 _POD_SECURITY = {
     f"pod-security.kubernetes.io/{mode}": value
     for mode, value in (("enforce", "restricted"), ("warn", "restricted"), ("warn-version", "latest"))
@@ -94,7 +100,7 @@ class Cluster:
     def release(self, verb: str, values: Mapping[str, Any]) -> None:
         """`install` or `upgrade`, and waits until all of it runs."""
         file = self._folder / "values.yaml"
-        file.write_text(yaml.safe_dump(dict(values)))
+        file.write_text(yaml.safe_dump(dict(values) | {"commonLabels": {OWN: self.namespace}}))
         self.helm(*release_arguments(verb, file), timeout=ROLLOUT_TIMEOUT + CALL_TIMEOUT)
         self.rolled_out("gateway", "edge")
 
@@ -103,7 +109,7 @@ class Cluster:
         for component in components:
             deployment = f"deployment/{RELEASE}-{component}"
             self.kubectl("rollout", "status", deployment, f"--timeout={ROLLOUT_TIMEOUT}s", timeout=ROLLOUT_TIMEOUT + 10)
-        wait_until(lambda: not any(map(self.ending, components)), "old pods have ended", 180)
+        wait_until(lambda: not any(map(self.ending, components)), "old pods have ended", 180, every=LOOK_AGAIN)
 
     # Looking
 
@@ -159,7 +165,9 @@ def own_namespace(folder: Path) -> Iterator[Cluster]:
     cluster.kubectl("create", "-f", "-", stdin=labels)
     running.append(cluster)
     try:
-        wait_until(lambda: cluster.everything() >= _IN_EVERY_NAMESPACE, "the namespace is furnished", 60)
+        wait_until(
+            lambda: cluster.everything() >= _IN_EVERY_NAMESPACE, "the namespace is furnished", 60, every=LOOK_AGAIN
+        )
         yield cluster
     finally:
         running.remove(cluster)
