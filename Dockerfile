@@ -20,7 +20,9 @@ RUN python -m venv --without-pip venv \
     && python -m pip --python venv/bin/python install --no-cache-dir --no-compile --disable-pip-version-check \
         --root-user-action ignore --require-hashes --only-binary :all: -r /build/image.txt
 ENV PATH=/srv/carillon/venv/bin:$PATH \
-    PYTHONPYCACHEPREFIX=/srv/carillon/pycache
+    PYTHONPYCACHEPREFIX=/srv/carillon/pycache \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONHASHSEED=0
 COPY LICENSE ./
 COPY app app
 COPY images/compile.py /build/

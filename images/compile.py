@@ -23,8 +23,8 @@ sys.path.insert(0, str(HERE))
 for name in STARTED:
     importlib.import_module(name)
 
-# By the hash of the source, not by its time: the same in every build. Of the application the hash is looked at, so that
-# a file which a derived image or a mounted volume puts in the place of app/hooks.py counts.
+# By the hash of the source, not by its time, which differs in every build. Of the application the hash is looked at, so
+# that a file which a derived image or a mounted volume puts in the place of app/hooks.py counts.
 compileall.compile_dir(HERE / "app", quiet=1, invalidation_mode=PycInvalidationMode.CHECKED_HASH)
 compileall.compile_dir(HERE / "venv", quiet=1, invalidation_mode=PycInvalidationMode.UNCHECKED_HASH)
 imported = {getattr(module, "__file__", None) or "" for module in list(sys.modules.values())}

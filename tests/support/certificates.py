@@ -1,4 +1,4 @@
-"""Certificates for 127.0.0.1, one that is its own authority among them, for servers of the tests that speak TLS."""
+"""Certificates for 127.0.0.1, for servers of the tests that speak TLS."""
 
 import ipaddress
 from datetime import UTC, datetime, timedelta
@@ -9,46 +9,55 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+_ADDRESS = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
+
 
 def authority(folder: Path) -> Path:
-    """Makes the folder, writes `ca.pem`, and `key.pem` beside it; returns the path of the former."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "a server of the tests")])
-    constraints = x509.BasicConstraints(ca=True, path_length=None)
-    certificate = _for_this_machine(name, name, key).add_extension(constraints, critical=True)
+    """A certificate that is its own authority: makes the folder, writes `ca.pem`, and `key.pem` beside it.
+
+    Returns the path of the former."""
     folder.mkdir()
-    return _written(folder / "ca.pem", folder / "key.pem", certificate.sign(key, hashes.SHA256()), key)
-
-
-def issued(ca: Path) -> Path:
-    """Writes a certificate that this authority signed, without key identifiers, and its key, `issued-key.pem`."""
-    signer = serialization.load_pem_private_key(ca.with_name("key.pem").read_bytes(), None)
-    assert isinstance(signer, ec.EllipticCurvePrivateKey)
     key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "signed by another")])
-    issuer = x509.load_pem_x509_certificate(ca.read_bytes()).subject
-    certificate = _for_this_machine(name, issuer, key).sign(signer, hashes.SHA256())
-    return _written(ca.with_name("issued.pem"), ca.with_name("issued-key.pem"), certificate, key)
+    _write_key(folder / "key.pem", key)
+    (folder / "ca.pem").write_bytes(_certificate("a server of the tests", key, "a server of the tests", key))
+    return folder / "ca.pem"
 
 
-def _for_this_machine(name: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey) -> x509.CertificateBuilder:
-    address = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
+def signed_by_an_authority(folder: Path) -> Path:
+    """As many clusters have them, without key identifiers: like `authority`, and `server.pem`, which `ca.pem` signed;
+    `key.pem` is the server's."""
+    folder.mkdir()
+    authoritys, servers = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
+    _write_key(folder / "key.pem", servers)
+    (folder / "ca.pem").write_bytes(_certificate("an authority", authoritys, "an authority", authoritys))
+    (folder / "server.pem").write_bytes(_certificate("a server", servers, "an authority", authoritys))
+    return folder / "ca.pem"
+
+
+def _certificate(
+    subject: str, key: ec.EllipticCurvePrivateKey, issuer: str, issuers: ec.EllipticCurvePrivateKey
+) -> bytes:
     now = datetime.now(UTC)
-    return (
+    made = (
         x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(issuer)
+        .subject_name(_name(subject))
+        .issuer_name(_name(issuer))
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - timedelta(hours=1))
         .not_valid_after(now + timedelta(hours=1))
-        .add_extension(address, critical=False)
+        .add_extension(_ADDRESS, critical=False)
+        .add_extension(x509.BasicConstraints(ca=key is issuers, path_length=None), critical=True)
+        .sign(issuers, hashes.SHA256())
     )
+    return made.public_bytes(serialization.Encoding.PEM)
 
 
-def _written(path: Path, key_path: Path, certificate: x509.Certificate, key: ec.EllipticCurvePrivateKey) -> Path:
-    key_path.write_bytes(
+def _name(text: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
+
+
+def _write_key(file: Path, key: ec.EllipticCurvePrivateKey) -> None:
+    file.write_bytes(
         key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     )
-    path.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-    return path

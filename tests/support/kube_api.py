@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
-from tests.support.certificates import authority, issued
+from tests.support.certificates import signed_by_an_authority
 
 NAMESPACE = "rooms"
 TOKEN = "the-token-of-the-account"
@@ -116,7 +116,7 @@ class KubeApiServer:
 def kube_api(folder: Path, pods: int = 2) -> Iterator[KubeApiServer]:
     """Serves until the end of the block, with so many pods called `pod-1`, ... that have no connections."""
     folder.mkdir(exist_ok=True)
-    ca = authority(folder / "tls")
+    ca = signed_by_an_authority(folder / "tls")
     account = folder / "account"
     account.mkdir()
     _write_account(account, ca)
@@ -129,8 +129,7 @@ def kube_api(folder: Path, pods: int = 2) -> Iterator[KubeApiServer]:
             made.append(metrics.owner)
         api = _Server(("127.0.0.1", 0), _Api)
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        certificate = issued(ca)
-        context.load_cert_chain(certificate, certificate.with_name("issued-key.pem"))
+        context.load_cert_chain(ca.with_name("server.pem"), ca.with_name("key.pem"))
         api.socket = context.wrap_socket(api.socket, server_side=True)
         opened.enter_context(_running(api))
         api.owner = KubeApiServer(api.server_port, account, made)
