@@ -157,6 +157,7 @@ CONSTRAINTS: dict[str, dict[str, Any]] = {
     "networkPolicy.prometheus": PEERS,
     "networkPolicy.backends": PEERS,
     "networkPolicy.dns": PEERS,
+    "networkPolicy.dnsPorts": {"items": PORT, "minItems": 1},
     "networkPolicy.redis.to": PEERS,
     "networkPolicy.redis.ports": {
         "items": {**PORT, "type": ["integer", "string"], "pattern": "^[0-9]+-[0-9]+$"},

@@ -135,6 +135,20 @@ def test_ports_of_redis_may_be_a_range() -> None:
     ]
 
 
+def test_dns_may_have_other_ports() -> None:
+    """Policies see the ports of the servers' pods: OpenShift's listen on 5353, and without names nothing works."""
+    found = with_values("networkPolicy.dnsPorts:=[53, 5353]")
+    for name in ("gateway", "edge", "test"):
+        (rule,) = (
+            rule
+            for rule in found.one("NetworkPolicy", f"carillon-{name}")["spec"]["egress"]
+            if {"port": 5353, "protocol": "UDP"} in rule["ports"]
+        )
+        assert {(port["port"], port["protocol"]) for port in rule["ports"]} == {
+            *((53, "UDP"), (53, "TCP"), (5353, "UDP"), (5353, "TCP"))
+        }
+
+
 def test_the_edge_includes_what_the_values_have() -> None:
     found = rendered("chart production")
     (name,) = found.one("ConfigMap", "carillon-edge-include")["data"]
