@@ -1,5 +1,6 @@
 """What the edge's settings do: a real Nginx, started as images do it, before stand-in pods that say what they got."""
 
+import re
 import socket
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -10,6 +11,7 @@ from typing import Any
 
 import httpx
 import pytest
+import yaml
 
 from local.ports import HOST, free_ports
 from tests.support import parts
@@ -220,3 +222,14 @@ def test_own_parts_are_rendered_and_included(gateways: dict[str, str], tmp_path:
     (own / "http-hello.conf").write_text("map $host $hello { default hello; }\n")
     with Edge(tmp_path / "edge", INCLUDE=str(own), **gateways) as edge:
         assert edge.get("/hello").text == f"hello-{edge.port}"
+
+
+def test_load_balancers_checks_are_answered_as_deploy_md_says(gateways: dict[str, str], tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "deploy.md").read_text("utf-8")
+    (shown,) = re.findall(r"```yaml\n(edge:\n  include:\n.*?)```", page, re.DOTALL)
+    for name, text in yaml.safe_load(shown)["edge"]["include"].items():
+        (tmp_path / name).write_text(text)
+    with Edge(tmp_path / "edge", INCLUDE=str(tmp_path), **gateways) as edge:
+        assert edge.get("/up").status_code == 200
+        (edge.run / "draining").touch()
+        assert edge.get("/up").status_code == 503
