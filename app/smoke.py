@@ -57,7 +57,7 @@ class _Smoke:
             )
 
     async def _begin_anew(self, opened: AsyncExitStack, pods: int) -> None:
-        """After an install the edge may for up to a minute know only those pods that the DNS knew at first."""
+        """After an install the edge may for half a minute know only those pods that the DNS knew at first."""
         self.doing = f"{self._url}: {len(self._clients)} connections met {self._named()}, not {pods} pods"
         self._clients.clear()
         await opened.aclose()
