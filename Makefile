@@ -29,7 +29,7 @@ load: ## Locust against URL=..., else a stack of its own; SCENARIO=chat USERS=50
 
 load-quick: ## All scenarios of that, small, in 10 seconds
 	@sh local/venv.sh --apt run && sh local/venv.sh load && $(PY) -m app build && \
-		SCENARIO=all USERS=90 RAMP=90 DURATION=3 STORM_EVERY=3 exec $(PY) -m loadtest
+		SCENARIO=all USERS=90 RAMP=90 DURATION=5 STORM_EVERY=5 exec $(PY) -m loadtest
 
 chaos: ## Break parts under load and count what was lost, 10 minutes at most; ONLY="kill -9,reload"
 	@sh local/venv.sh test && $(PY) -m app build && exec $(PY) -m tests.chaos --only "$(ONLY)"

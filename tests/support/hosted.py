@@ -210,9 +210,9 @@ class Pod:
         return [int(pid) for pid in text.split()]
 
     def metric(self, name: str) -> float:
-        """The value of the first sample whose line begins with `name`."""
+        """The value of the first sample with that name, and labels if it names some."""
         for line in self.get("/metrics")[1].splitlines():
-            if line.startswith(name):
+            if line.startswith(name) and line[len(name)] in "{ ":
                 return float(line.rpartition(" ")[2])
         raise AssertionError(f"no metric {name}")
 
