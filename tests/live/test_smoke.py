@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from app.cli import main
+from local.ports import HOST
 from tests.support import parts
+from tests.support.edge import Edge
 from tests.support.manifests import rendered
 from tests.support.pod_settings import environment, mount
 from tests.support.stack import API_KEY, SECRET, Stack
@@ -32,6 +34,15 @@ def test_a_publication_reaches_clients_of_two_pods(stack: Stack, capsys: pytest.
     assert smoke(stack) == 0
     said = capsys.readouterr().out
     assert re.fullmatch(r"\d+ connections to pod-1 and pod-2 had the publication within \d+ ms\n", said)
+
+
+def test_it_meets_several_where_the_edge_places_by_what_clients_say(
+    stack: Stack, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gateways = ",".join(f"{HOST}:{pod.public_port}" for pod in stack.pods)
+    with Edge(tmp_path / "edge", GATEWAYS=gateways, BALANCE="user") as edge:
+        assert smoke(stack, url=f"{edge.ws_url}/ws") == 0
+    assert "connections to pod-1 and pod-2 had" in capsys.readouterr().out
 
 
 def test_too_few_pods_are_an_error_when_the_time_is_over(stack: Stack, capsys: pytest.CaptureFixture[str]) -> None:

@@ -149,6 +149,23 @@ def test_dns_may_have_other_ports() -> None:
         }
 
 
+@pytest.mark.parametrize(
+    ("values", "pods"),
+    [
+        ([], 2),
+        (["gateway.replicas=1"], 1),
+        (["edge.balance=user"], 2),
+        (["edge.balance=address"], 1),
+        (["edge.balance=address", "edge.enabled=false"], 2),
+    ],
+    ids=str,
+)
+def test_helm_test_looks_for_as_many_pods_as_it_can_meet(values: list[str], pods: int) -> None:
+    """It has one address, which leads to one pod where the edge goes by that."""
+    (smoke,) = (pod for pod in with_values(*values).pods() if pod.component == "test")
+    assert f"--pods={pods}" in smoke.containers[0]["args"]
+
+
 def test_the_edge_includes_what_the_values_have() -> None:
     found = rendered("chart production")
     (name,) = found.one("ConfigMap", "carillon-edge-include")["data"]
