@@ -124,7 +124,6 @@ def _tls_context(ca: str | None) -> ssl.SSLContext:
         context = ssl.create_default_context(cafile=ca)
     except OSError as error:  # ssl.SSLError is one
         raise _wrong(f"the file that ca names cannot be used: {error.strerror or 'not a PEM certificate'}") from None
-    if ca:
-        # Python 3.13 sets it, and certificates of authorities of one's own often lack the extensions that it asks for.
-        context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+    # Python 3.13 sets it, and authorities made for one Redis often lack the extensions that it asks for.
+    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
     return context

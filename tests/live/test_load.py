@@ -118,12 +118,12 @@ async def test_what_vanishes_on_the_way_is_counted(stack: Stack, namespace: str,
             "USERS": "4",
             "RATE": "30",
             "RAMP": "10",
-            "DURATION": "2",
+            "DURATION": "3",
             "PUBLISHERS": "1",
         }
         ran = await load(**target(stack, proxy.port) | settings | {"NAMESPACE": namespace})
     assert ran.code == 1, ran.output + ran.errors
-    assert dropped > 10
+    assert dropped
     # Without history, what vanished before the first and after the last one that a client heard is not known.
     assert dropped - (0 if namespace == "demo" else 8) <= ran.figure("Lost") <= dropped
     assert ran.figure("... in rooms with history") == with_history

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import ssl
+
 import pytest
 
 from app.broker.url import Address, Kind, Login, parse
@@ -23,6 +25,7 @@ def test_everything_at_once(name: str) -> None:
     assert url.db == 3
     assert url.tls is not None
     assert url.tls.check_hostname
+    assert not url.tls.verify_flags & ssl.VERIFY_X509_STRICT, "as Python before 3.13"
 
 
 @pytest.mark.parametrize("name", ["redis", "valkey"])
