@@ -22,6 +22,7 @@ from tests.support.cluster import (
     release_arguments,
     schedulable,
     selector_of,
+    without_accounts,
 )
 from tests.support.commands import run
 
@@ -102,6 +103,13 @@ class TestManifests:
         ours, unknown = known(in_namespace(self.DOCUMENTS, "here"), {"v1", "rbac.authorization.k8s.io/v1"})
         assert [one["kind"] for one in ours] == ["Service", "RoleBinding"]
         assert unknown == ["ScaledObject (keda.sh/v1alpha1)"]
+
+    def test_a_dry_run_names_no_account_that_only_it_has_made(self, rendered: list[dict[str, Any]]) -> None:
+        """Deployments' pods are not made then; `helm test`'s is, and Kubernetes looks its account up."""
+        assert [one["kind"] for one in rendered if "serviceAccountName" in one.get("spec", {})] == ["Pod"]
+        changed = without_accounts(rendered)
+        assert not any("serviceAccountName" in one.get("spec", {}) for one in changed)
+        assert len(changed) == len(rendered)
 
     def test_nodes_that_take_no_pods_are_left_out(self) -> None:
         nodes: list[dict[str, Any]] = [

@@ -205,6 +205,15 @@ def in_namespace(documents: Sequence[dict[str, Any]], namespace: str) -> list[di
     return list(moved)
 
 
+def without_accounts(documents: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The same objects, for a dry run: that makes no ServiceAccount, and one that is not there is refused to a Pod."""
+    changed = json.loads(json.dumps(list(documents)))
+    for document in changed:
+        if document["kind"] == "Pod":
+            document["spec"].pop("serviceAccountName", None)
+    return list(changed)
+
+
 def known(documents: Sequence[dict[str, Any]], versions: set[str]) -> tuple[list[dict[str, Any]], list[str]]:
     """Those that the cluster has an API for, and what it has none for."""
     unknown = sorted({f"{one['kind']} ({one['apiVersion']})" for one in documents if one["apiVersion"] not in versions})
