@@ -75,7 +75,7 @@ secrets: ## Make what compose.yaml needs to start: ./secrets and .env
 	@sh images/secrets.sh
 
 chart: ## Package the chart with the digests of a release; GATEWAY=registry/name@sha256:... EDGE=... (needs helm)
-	@rm -rf dist/chart && python3 helm/pin_images.py "$(GATEWAY)" "$(EDGE)" dist/chart/carillon
+	@rm -rf dist/chart && python3 helm/pin_images.py "$${GATEWAY-}" "$${EDGE-}" dist/chart/carillon
 	helm package dist/chart/carillon --destination dist
 
 sbom: ## Write dist/carillon.cdx.json: what the gateway's image installs, with hashes (CycloneDX)

@@ -97,12 +97,16 @@ class _Smoke:
     async def _receive(self, client: ClientConnection, wanted: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
         """The next message that is wanted; pings are answered, others do not matter."""
         while True:
-            said: dict[str, Any] = msgspec.json.decode(await client.recv())
+            try:
+                said = msgspec.json.decode(await client.recv(), type=dict[str, Any])
+                kind = said["type"]
+            except (msgspec.DecodeError, UnicodeDecodeError, KeyError):
+                raise SmokeError(f"{self._url}: who answers there is no gateway") from None
             if wanted(said):
                 return said
-            if said["type"] == "goodbye":
+            if kind == "goodbye":
                 raise _failure(f"goodbye: {said['code']} {said['reason']}", again=said["code"] < STAY_AWAY)
-            if said["type"] == "ping":
+            if kind == "ping":
                 await client.send('{"type":"pong"}')
 
 

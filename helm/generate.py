@@ -122,7 +122,7 @@ CONSTRAINTS: dict[str, dict[str, Any]] = {
     "edge.limits.addressRate": WHOLE,
     "edge.limits.addressBurst": WHOLE,
     "edge.drain.delay": WHOLE,
-    "edge.drain.timeout": PLENTY,
+    "edge.drain.timeout": {**PLENTY, "maximum": 3600},
     "edge.include": {
         "patternProperties": {"^(http|server)[a-z0-9.-]*[.]conf$": {"type": "string"}},
         "additionalProperties": False,

@@ -9,5 +9,9 @@ chmod 700 secrets
 for name in token-hmac-secret api-keys grafana-password; do
     [ -s "secrets/$name" ] || od -An -N32 -tx1 /dev/urandom | tr -d ' \n' > "secrets/$name"
 done
-grep -qs '^CARILLON_SECRETS=' .env || echo 'CARILLON_SECRETS=./secrets' >> .env
+if ! grep -qs '^CARILLON_SECRETS=' .env; then
+    # A last line without its end would swallow ours.
+    [ ! -s .env ] || [ -z "$(tail -c 1 .env)" ] || echo >> .env
+    echo 'CARILLON_SECRETS=./secrets' >> .env
+fi
 echo "The secrets are in ./secrets, and .env names it: docker compose up --wait"

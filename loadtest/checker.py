@@ -66,9 +66,10 @@ class Membership:
         return self._row.next - 1
 
     def begin(self, epoch: str, offset: int, recovered: bool | None) -> None:
-        """A reply to `subscribe`. `recovered` None: the client did not say where it was."""
-        if recovered and epoch == self.epoch:
-            self.findings.recovered += 1
+        """A reply to `subscribe`. `recovered` None: it says nothing of it, as the client has been nowhere yet. Of one
+        that has, a server that is silent has excused nothing: what is between is expected."""
+        if recovered is not False and self.has_history and epoch == self.epoch:
+            self.findings.recovered += recovered is True
             self._row.expect_until(offset + 1)
             return
         self.findings.told += self.epoch is not None and recovered is False

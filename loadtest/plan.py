@@ -101,8 +101,8 @@ def read(environ: Mapping[str, str]) -> Plan:
     """Raises LoadError for what is wrong or missing; without URL, secrets are not asked for."""
     url = _url(environ, "URL")
     scenarios = _scenarios(environ.get("SCENARIO") or "chat")
-    users = _whole(environ, "USERS", 500, 10_000_000)
-    processes = _whole(environ, "PROCESSES", ceil(users / USERS_OF_A_PROCESS), 1024)
+    users = whole(environ, "USERS", 500, 10_000_000)
+    processes = whole(environ, "PROCESSES", ceil(users / USERS_OF_A_PROCESS), 1024)
     plan = Plan(
         url=url,
         api_url=_url(environ, "API_URL") or url,
@@ -115,9 +115,9 @@ def read(environ: Mapping[str, str]) -> Plan:
         rate=_number(environ, "RATE", 0, zero=True),
         duration=_number(environ, "DURATION", 30),
         processes=processes,
-        room_size=_whole(environ, "ROOM_SIZE", 20, 1_000_000),
-        payload=_whole(environ, "PAYLOAD", 200, 60_000),
-        publishers=_whole(environ, "PUBLISHERS", 2, 1000),
+        room_size=whole(environ, "ROOM_SIZE", 20, 1_000_000),
+        payload=whole(environ, "PAYLOAD", 200, 60_000),
+        publishers=whole(environ, "PUBLISHERS", 2, 1000),
         storm_every=_number(environ, "STORM_EVERY", 20),
     )
     if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]{0,63}", plan.namespace):
@@ -171,7 +171,8 @@ def _first(secrets: str) -> str:
     return next((one.strip() for one in secrets.replace("\n", ",").split(",") if one.strip()), "")
 
 
-def _whole(environ: Mapping[str, str], name: str, default: int, most: int) -> int:
+def whole(environ: Mapping[str, str], name: str, default: int, most: int) -> int:
+    """A number from 1 on. Raises LoadError."""
     text = environ.get(name) or str(default)
     if not (text.isascii() and text.isdecimal() and 1 <= int(text) <= most):
         raise LoadError(f"{name}={text} must be a whole number from 1 to {most}.")

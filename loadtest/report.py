@@ -38,7 +38,12 @@ def verdict(figures: Figures) -> str:
     wrong = figures.wrong()
     if wrong:
         return f"FAILED: {'; '.join(wrong)}"
-    return f"Nothing was lost, repeated or out of order: {figures.delivered} deliveries to {figures.clients} clients"
+    said = [
+        (figures.told, "times a client was told that something may be missing"),
+        (figures.skipped, "publications were left out for slow clients, and said so"),
+    ]
+    well = f"Nothing was lost, repeated or out of order: {figures.delivered} deliveries to {figures.clients} clients"
+    return well + "".join(f"; but {count} {what}" for count, what in said if count)
 
 
 def text(figures: Figures) -> str:

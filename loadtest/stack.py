@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from time import monotonic, sleep
 
-from loadtest.plan import API_KEYS, OWN_NAMESPACE, SECRET, LoadError, Plan
+from loadtest.plan import API_KEYS, OWN_NAMESPACE, SECRET, LoadError, Plan, whole
 from local.child import Child, stop
 from local.errors import LocalError
 from local.ports import HOST, free_ports
@@ -34,7 +34,7 @@ def running(plan: Plan, environ: Mapping[str, str] = os.environ) -> Iterator[Pla
     with tempfile.TemporaryDirectory(prefix="carillon-load-") as folder:
         try:
             [port] = free_ports(1)
-            pods = int(environ.get("CARILLON_PODS") or 2)
+            pods = whole(environ, "CARILLON_PODS", 2, 64)
             stack = plan_stack(Path(folder), port=port, pods=pods, environ=kept)
             stages = [[Child(service) for service in stage] for stage in stack.stages]
             try:

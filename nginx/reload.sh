@@ -19,14 +19,21 @@ workers_are_gone() {
 master=$(cat "$run/nginx.pid")
 workers=$(cat /proc/[0-9]*/stat 2>/dev/null | awk -v master="$master" '{ sub(/\(.*\)/, "x") } $4 == master { print $1 }')
 old=$(cat "$run/edge-id")
-cp -p "$run/nginx.conf" "$run/nginx.conf.old"
+# Old and new clients would have one name: those who come back would be sent away again and again.
+if [ "$(setting ID)" = "$old" ]; then
+    say "CARILLON_EDGE_ID=$old is set, and a reload needs a new name: nothing was changed"
+    exit 1
+fi
+rm -rf "$run/old"
+mkdir "$run/old"
+cp -Rp "$run/nginx.conf" "$run/include" "$run/edge-id" "$run/old"
 if ! sh "$here/render.sh" || ! "$(setting NGINX)" -t -q -p "$run" -c "$run/nginx.conf" -e stderr; then
-    mv "$run/nginx.conf.old" "$run/nginx.conf"
-    echo "$old" >"$run/edge-id"
+    rm -rf "$run/include"
+    mv "$run/old"/* "$run"
     say "nothing was changed"
     exit 1
 fi
-rm "$run/nginx.conf.old"
+rm -r "$run/old"
 kill -HUP "$master"
 sleep 1
 say_goodbye "$old" "$(setting DRAIN_TIMEOUT)" workers_are_gone

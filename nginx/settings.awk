@@ -21,7 +21,7 @@ function catalogue() {
     setting("API", "flag", "0", "0 or 1", "404", "Pass `/api` to the gateways' internal ports; it stays behind its API keys.")
     setting("STATUS_PORT", "port0", "8081", "port", "off", "`/healthz`, `/readyz`, and `/stub_status` where Nginx has the module. Not for the public.")
     setting("DRAIN_DELAY", "number", "5", "seconds", "no wait", "From the order to go until the goodbyes begin: load balancers have to notice first.")
-    setting("DRAIN_TIMEOUT", "seconds", "30", "seconds", "refused", "Over which the gateways spread the goodbyes. Who is left then is cut with the container.")
+    setting("DRAIN_TIMEOUT", "seconds", "30", "seconds", "refused", "3600 at most, over which the gateways spread the goodbyes. Who is left then is cut with the container.")
     setting("WORKERS", "number", "2", "processes", "one for each CPU of the machine", "Nginx workers. In a container: as many as it may use CPUs.")
     setting("CONNECTIONS", "count", "32768", "connections of one worker", "refused", "A WebSocket takes two, one to each side. Lowered, with a line that says so, to what descriptors allow.")
     setting("ACCESS_LOG", "log", "/dev/stdout", "file, `syslog:...` or `off`", "", "One JSON object for each request, when it ends; no query strings.")
@@ -89,6 +89,8 @@ function check_one(name, kind, value,    whole, port) {
     if (kind == "flag" && value !~ /^[01]$/) bad(name, value, "0 or 1")
     if (kind == "number" && !whole) bad(name, value, "a whole number, 0 or more")
     if ((kind == "seconds" || kind == "count") && !(whole && value + 0 > 0)) bad(name, value, "a whole number above 0")
+    # The gateways take no longer window.
+    if (name == "DRAIN_TIMEOUT" && value + 0 > 3600) bad(name, value, "3600 at most")
     if (kind == "count" && value + 0 < 64) bad(name, value, "at least 64")
     if (kind == "port" && !is_port(value)) bad(name, value, "a port from 1 to 65535")
     if (kind == "port0" && value != "0" && !is_port(value)) bad(name, value, "a port, or 0")

@@ -70,6 +70,7 @@ class Edges:
                 await asyncio.sleep(TICK)
                 if now() >= look:
                     staying, look = self._sessions(edge), now() + LOOK_AGAIN
+            await say_goodbye(staying, len(staying))  # a stalled loop may have come to the end at once
         finally:
             self._going.discard(edge)
 

@@ -151,6 +151,7 @@ async def test_a_master_and_workers_count_together(stack: Stack) -> None:
     ("options", "environ", "says"),
     [
         ((), {"SCENARIO": "chats"}, "SCENARIO=chats is none: there are chat, broadcast, reconnect_storm"),
+        ((), {"CARILLON_PODS": "none"}, "CARILLON_PODS=none must be a whole number from 1 to 64"),
         (("--master",), {}, "URL is not set: master and workers need the same deployment"),
         (("--worker",), {}, "URL is not set: master and workers need the same deployment"),
     ],

@@ -221,6 +221,29 @@ def test_a_reload_with_wrong_settings_changes_nothing(alone: Edge) -> None:
     assert alone.get("/nothing").status_code == 404
 
 
+def test_a_reload_that_fails_keeps_what_is_included(tmp_path: Path) -> None:
+    own = tmp_path / "own"
+    own.mkdir()
+    (own / "server-hello.conf").write_text("location = /hello { return 204; }\n")
+    with Edge(tmp_path / "edge", GATEWAYS="127.0.0.1:1", INCLUDE=str(own)) as edge:
+        assert edge.get("/hello").status_code == 204
+        reload = edge.script("reload.sh", API="1")
+        assert "API=1 needs" in reload.communicate(timeout=20)[1]
+        assert reload.returncode == 1
+        assert (edge.run / "include" / "server-hello.conf").exists(), "or the next Nginx would be without it"
+        assert not (edge.run / "old").exists() or not list((edge.run / "old").iterdir())
+
+
+def test_a_reload_under_the_same_name_changes_nothing(alone: Edge) -> None:
+    """Who has come back would be told goodbye again, as long as the old workers live."""
+    before = (alone.run / "nginx.conf").read_text()
+    reload = alone.script("reload.sh", ID=alone.id, IDLE_TIMEOUT="90")
+    said = reload.communicate(timeout=20)[1]
+    assert reload.returncode == 1
+    assert said.startswith(f"edge: CARILLON_EDGE_ID={alone.id} is set")
+    assert (alone.run / "nginx.conf").read_text() == before
+
+
 def test_an_edge_that_does_not_run_says_so(tmp_path: Path) -> None:
     edge = Edge(tmp_path / "none", GATEWAYS="127.0.0.1:1")
     drain = edge.script("drain.sh")

@@ -2,9 +2,11 @@
 
 import os
 import re
+import threading
 from pathlib import Path
 
 import pytest
+from websockets.sync.server import ServerConnection, serve
 
 from app.cli import main
 from local.ports import HOST
@@ -55,6 +57,24 @@ def test_too_few_pods_are_an_error_when_the_time_is_over(stack: Stack, capsys: p
 def test_nobody_there_is_an_error_when_the_time_is_over(stack: Stack, capsys: pytest.CaptureFixture[str]) -> None:
     assert smoke(stack, "--timeout", "2", url="ws://127.0.0.1:1/ws") == 1
     assert re.search(r"^carillon: after 2 s: ws://127.0.0.1:1/ws: .*refused|Connect", capsys.readouterr().err)
+
+
+@pytest.mark.parametrize("says", ["hello", b"\xff", "[1]", '{"no": "type"}'])
+def test_something_else_there_is_an_error(says: str | bytes, capsys: pytest.CaptureFixture[str]) -> None:
+    def another(connection: ServerConnection) -> None:
+        connection.send(says)
+        connection.recv()
+
+    with serve(another, "127.0.0.1", 0) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        url = f"ws://127.0.0.1:{server.socket.getsockname()[1]}/ws"
+        try:
+            assert main(["smoke", url, "--timeout", "10"]) == 1
+        finally:
+            server.shutdown()
+            thread.join()
+    assert capsys.readouterr().err == f"carillon: {url}: who answers there is no gateway\n"
 
 
 @pytest.mark.parametrize(

@@ -105,6 +105,7 @@ PARTS = {
     ),
     "curl": Part(_on_path("curl"), "Debian: curl"),
     "wget": Part(_on_path("wget"), "Debian: wget"),
+    "mawk": Part(_on_path("mawk"), "Debian: mawk"),
     "gawk": Part(_on_path("gawk"), "Debian: gawk"),
     "busybox": Part(_on_path("busybox"), "Debian: busybox"),
     "old-nginx": Part(_old_nginx, "Debian: nginx, older than 1.29.6"),

@@ -108,8 +108,9 @@ class TestMakingSecrets:
         assert stat.S_IMODE((checkout / "secrets").stat().st_mode) == 0o700
         assert {stat.S_IMODE(file.stat().st_mode) for file in (checkout / "secrets").iterdir()} == {0o644}
 
-    def test_leaves_what_is_there(self, checkout: Path) -> None:
-        (checkout / ".env").write_text("PORT=9999\n")
+    @pytest.mark.parametrize("there", ["PORT=9999\n", "PORT=9999"])
+    def test_leaves_what_is_there(self, checkout: Path, there: str) -> None:
+        (checkout / ".env").write_text(there)
         first = self.make(checkout)
         assert self.make(checkout) == first
         assert (checkout / ".env").read_text() == "PORT=9999\nCARILLON_SECRETS=./secrets\n"

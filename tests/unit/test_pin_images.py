@@ -1,6 +1,7 @@
 """A released chart runs exactly the images that were built with it."""
 
 import importlib.util
+import os
 import subprocess
 from pathlib import Path
 
@@ -54,6 +55,22 @@ def test_an_image_without_a_digest_is_refused(image: str, tmp_path: Path, capsys
     assert pin_images.main([GATEWAY, image, str(tmp_path / "carillon")]) == 2
     assert capsys.readouterr().err.startswith("carillon: EDGE: ")
     assert not (tmp_path / "carillon").exists()
+
+
+def test_what_an_image_is_called_is_no_command(tmp_path: Path) -> None:
+    """Whoever starts the release by hand gives the names, and `make chart` passes them on through a shell."""
+    made = tmp_path / "made"
+    ran = subprocess.run(
+        ["make", "--silent", "chart"],
+        cwd=ROOT,
+        env={"PATH": os.environ["PATH"], "GATEWAY": f"`touch {made}`", "EDGE": EDGE},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.returncode != 0
+    assert "`touch" in ran.stderr
+    assert not made.exists()
 
 
 def test_a_chart_without_these_values_is_refused() -> None:

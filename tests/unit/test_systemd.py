@@ -66,6 +66,7 @@ def test_an_edge_gets_the_time_that_its_drain_takes() -> None:
     told = environment(EDGE)
     least = int(told["CARILLON_EDGE_DRAIN_DELAY"]) + int(told["CARILLON_EDGE_DRAIN_TIMEOUT"])
     assert values(EDGE, "TimeoutStopSec") == [str(least + 15)]
+    assert values(EDGE, "TimeoutStartSec") == [str(least + 15)], "ExecReload is bound by it, and says goodbye as well"
 
 
 def test_one_signal_to_the_master_begins_the_drain() -> None:

@@ -1,8 +1,7 @@
 """The broker's URL: what is understood, and that no error repeats it."""
 
-from pathlib import Path
-
 import ssl
+from pathlib import Path
 
 import pytest
 

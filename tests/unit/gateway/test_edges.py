@@ -54,6 +54,13 @@ async def test_who_came_through_it_meanwhile_is_told_too() -> None:
         await until(lambda: told([late]), "the second too")
 
 
+async def test_all_are_told_where_the_time_is_over_at_the_first_look() -> None:
+    async with Node() as node:
+        going = [await through(node, EDGE) for _ in range(20)]
+        node.gateway.drain_edge(EDGE, 1e-9)
+        await until(lambda: told(going) == 20, "all are told")
+
+
 async def test_when_the_time_is_over_it_can_be_asked_again() -> None:
     async with Node() as node:
         first = await through(node, EDGE)

@@ -51,6 +51,13 @@ class TestARoomWithHistory:
     def test_who_heard_nothing_lost_everything_after_it_came(self) -> None:
         assert with_history(7).end(10) == Findings(lost=3)
 
+    def test_a_server_that_is_silent_about_an_absence_excuses_nothing(self) -> None:
+        member = with_history()
+        hear(member, 1)
+        member.begin("e1", 3, None)
+        hear(member, 4)
+        assert member.end(4) == Findings(lost=2)
+
     def test_twice_is_repeated(self) -> None:
         member = with_history()
         hear(member, 1, 2, 2, 1)

@@ -37,6 +37,12 @@ def test_findings_of_clients_are_added_up() -> None:
     assert (figures.skipped, figures.told, figures.recovered) == (4, 5, 6)
 
 
+def test_what_clients_were_told_they_miss_stands_beside_nothing_was_lost() -> None:
+    assert report.verdict(fine()).endswith("20 deliveries to 2 clients")
+    assert report.verdict(fine(told=3)).endswith("; but 3 times a client was told that something may be missing")
+    assert report.verdict(fine(skipped=2)).endswith("; but 2 publications were left out for slow clients, and said so")
+
+
 def test_all_well_is_no_word() -> None:
     assert fine(told=3, skipped=2).wrong() == []
     assert fine().doubts() == []

@@ -56,6 +56,7 @@ def rendered(folder: Path, **settings: str) -> str:
         ({"API": "1"}, "API=1 needs CARILLON_EDGE_INTERNAL_GATEWAYS"),
         ({"ADDRESS_RATE": "-1"}, "ADDRESS_RATE=-1 must be a whole number"),
         ({"DRAIN_TIMEOUT": "0"}, "DRAIN_TIMEOUT=0 must be a whole number above 0"),
+        ({"DRAIN_TIMEOUT": "3601"}, "DRAIN_TIMEOUT=3601 must be 3600 at most"),
         ({"CONNECTIONS": "63"}, "CONNECTIONS=63 must be at least 64"),
         ({"HOST": "::1"}, "HOST=::1 must be an address; IPv6 in square brackets"),
         ({"ID": "short"}, "ID=short must be 16 to 64 letters"),
@@ -133,7 +134,7 @@ def test_each_start_has_a_name_of_its_own_that_only_its_user_can_read(tmp_path: 
     assert {(tmp_path / file).stat().st_mode & 0o077 for file in ("edge-id", "nginx.conf")} == {0}
 
 
-@pytest.mark.parametrize("program", ["gawk", "busybox"])
+@pytest.mark.parametrize("program", ["mawk", "gawk", "busybox"])
 def test_every_awk_and_shell_writes_the_same(tmp_path: Path, program: str) -> None:
     """Debian's images have mawk and dash, Alpine's busybox for both."""
     found = parts.require(program)
