@@ -56,11 +56,12 @@ post_by_wget() {
     no_proxy='*' timeout 2 wget -q -O /dev/null --post-data '' "$1" 2>/dev/null || :
 }
 
-# The internal ports of all gateways: a name once for each of its addresses, where there is getent; else as it is.
+# The internal ports of all gateways: a name once for each of its addresses, where there is getent; else as it is. A DNS
+# that is away must not take the whole time.
 gateways() {
     for peer in $(setting INTERNAL_GATEWAYS | awk '{ gsub(/,/, " "); print }'); do
         host=${peer%:*}
-        addresses=$(getent ahosts "$host" 2>/dev/null | awk '!seen[$1]++ { print ($1 ~ /:/ ? "[" $1 "]" : $1) }') || :
+        addresses=$(timeout 5 getent ahosts "$host" 2>/dev/null | awk '!seen[$1]++ { print ($1 ~ /:/ ? "[" $1 "]" : $1) }') || :
         for address in ${addresses:-$host}; do
             echo "$address:${peer##*:}"
         done

@@ -87,7 +87,7 @@ function make_all(    nofile) {
     flags["shared_tickets"] = version >= number_of("1.23.2")
     flags["connections"] = values["ADDRESS_CONNECTIONS"] != 0
     flags["rate"] = values["ADDRESS_RATE"] != 0
-    flags["internal"] = values["INTERNAL_GATEWAYS"] != ""
+    flags["internal"] = values["INTERNAL_GATEWAYS"] != "" && (values["API"] || values["INCLUDE"] != "")
     flags["api"] = values["API"]
     flags["status"] = values["STATUS_PORT"] != 0
     flags["stub_status"] = has_stub_status

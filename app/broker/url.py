@@ -59,7 +59,7 @@ class BrokerUrl:
 
 def parse(text: str) -> BrokerUrl:
     """Reads the URL of a redis broker. Raises SettingsError."""
-    match = URL.fullmatch(text)
+    match = URL.fullmatch(text.strip())  # a Secret made of a file ends in a newline
     if match is None:
         raise _wrong(f"must look like {FORMS}; special characters of a password are written as %XX")
     kind = Kind(match["kind"] or "standalone")

@@ -44,7 +44,19 @@ def visit(browser: Browser, stack: Stack) -> Page:
     page.on("pageerror", lambda error: pytest.fail(f"an error in the page: {error}"))
     page.goto(f"{stack.url}/")
     expect(page.locator(CONNECTED)).to_be_visible(timeout=10_000)
+    # In the lobby: what others say from now on is heard.
+    expect(page.locator("#users")).to_contain_text(page.locator("#user").inner_text(), timeout=10_000)
     return page
+
+
+def enter(room: str, *pages: Page) -> None:
+    """All of them, until each sees that all are in."""
+    names = sorted(page.locator("#user").inner_text() for page in pages)
+    for page in pages:
+        page.fill("#room", room)
+        page.press("#room", "Enter")
+    for page in pages:
+        expect(page.locator("#users")).to_have_text(", ".join(names), timeout=10_000)
 
 
 def say(page: Page, text: str) -> None:
@@ -92,9 +104,7 @@ def test_an_own_message_is_pending_until_it_is_confirmed(browser: Browser, stack
 
 def test_rooms_are_separate_and_count_what_is_unread(browser: Browser, stack: Stack) -> None:
     ada, bob = visit(browser, stack), visit(browser, stack)
-    for page in (ada, bob):
-        page.fill("#room", "garden")
-        page.press("#room", "Enter")
+    enter("garden", ada, bob)
     say(bob, "In the garden")
     sees(ada, "In the garden")
     ada.click("#rooms button:has-text('lobby')")
@@ -113,11 +123,7 @@ def test_what_a_person_types_is_text(browser: Browser, stack: Stack) -> None:
 def test_who_is_in_a_room_is_shown_and_asked_again_after_a_loss(browser: Browser, stack: Stack) -> None:
     ada, bob = visit(browser, stack), visit(browser, stack)
     names = [page.locator("#user").inner_text() for page in (ada, bob)]
-    for page in (ada, bob):
-        page.fill("#room", "hall")
-        page.press("#room", "Enter")
-    for page in (ada, bob):
-        expect(page.locator("#users")).to_have_text(", ".join(sorted(names)), timeout=10_000)
+    enter("hall", ada, bob)
     with closing(Redis.from_url(stack.redis_url)) as redis:
         # A leave that nobody hears is as good as a join that never was.
         redis.publish("carillon:{demo:hall}", ':presence:1{"joined":["Ghost"]}')

@@ -258,7 +258,8 @@ class TestHeaders:
         assert http.get("/", headers=[(f"x-{n}", "x" * 8_000) for n in range(9)]).status_code == 431
 
     def test_a_huge_body_is_413(self, http: httpx.Client) -> None:
-        assert http.post("/emulation", content=b"x" * 3_000_000).status_code == 413
+        assert http.post("/emulation", content=b"x" * 200_000).status_code == 413
+        assert http.post("/api/publish", content=b"x" * 3_000_000).status_code == 413
 
 
 class TestAccessLog:

@@ -94,3 +94,7 @@ def test_a_file_that_holds_no_certificate_is_refused(tmp_path: Path) -> None:
 
 def test_a_login_does_not_show_its_password() -> None:
     assert "hunter2" not in repr(parse("redis+sentinel://u:hunter2@a/m?sentinel_password=hunter2"))
+
+
+def test_the_end_of_a_files_line_is_no_part_of_it() -> None:
+    assert parse("redis://:secret@h/1\n") == parse("redis://:secret@h/1")
