@@ -20,7 +20,7 @@ test-long: ## Run the tests that take longer
 	@sh local/venv.sh test && sh local/venv.sh load && $(PY) -m app build && exec $(PY) -m pytest -m "long and not deploy"
 
 test-deploy: ## Build the images and run them in Docker (as root; CARILLON_REQUIRE=docker installs what is missing); KUBECONFIG: there too
-	@sh local/venv.sh test && $(PY) -m app build && $(PY) -m tests.support.kube_tools && exec $(PY) -m pytest -m deploy
+	@sh local/venv.sh test && $(PY) -m app build && $(PY) -m tests.support.kube_tools && exec $(PY) -m pytest -m deploy tests/deploy
 
 .PHONY: load load-quick
 # Reads URL, API_URL, SCENARIO, USERS, RATE, RAMP, DURATION, PROCESSES and others from the environment: docs/load.md.
