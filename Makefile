@@ -13,7 +13,7 @@ help: ## List the commands
 run: ## Start Valkey, two pods and Nginx; PORT=8080 PYTHON=python3 CARILLON_PODS=2 WEB_CONCURRENCY=2
 	@sh local/venv.sh --apt run && $(PY) -m app build && exec $(PY) -m local
 
-test: ## Run the tests against real parts (under 5 minutes)
+test: ## Run the tests against real parts (5 minutes on two cores)
 	@sh local/venv.sh test && sh local/venv.sh load && $(PY) -m app build && $(PY) -m tests.support.kube_tools && exec $(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not long and not deploy"
 
 test-long: ## Run the tests that take longer
