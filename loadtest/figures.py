@@ -9,8 +9,8 @@ from loadtest.checker import Findings
 
 
 @dataclass
-class Figures:
-    """Counts, but for `lag_ms`."""
+class Figures(Findings):
+    """Counts, but for `lag_ms`: of all clients' findings, and of what led to them."""
 
     clients: int = 0
     #: Clients that said at the end what they have; those that were not there to say it.
@@ -26,12 +26,6 @@ class Figures:
     delivered: int = 0
     #: Of these, after a reconnect, from history.
     caught_up: int = 0
-    lost: int = 0
-    repeated: int = 0
-    disordered: int = 0
-    skipped: int = 0
-    told: int = 0
-    recovered: int = 0
     #: Connections that storms cut.
     cut: int = 0
     #: Deliveries with a send time in the future: two clocks differ.

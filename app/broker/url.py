@@ -8,6 +8,7 @@ from typing import NamedTuple
 from urllib.parse import parse_qsl, unquote
 
 from app.settings import SettingsError
+from app.tls import trusting
 
 FORMS = (
     "memory://, redis://[user:password@]host[:port][/db], rediss://...?ca=FILE, redis+sentinel://h:p,h:p/master, "
@@ -121,9 +122,6 @@ def _options(query: str, kind: Kind, *, tls: bool) -> dict[str, str]:
 
 def _tls_context(ca: str | None) -> ssl.SSLContext:
     try:
-        context = ssl.create_default_context(cafile=ca)
+        return trusting(ca)
     except OSError as error:  # ssl.SSLError is one
         raise _wrong(f"the file that ca names cannot be used: {error.strerror or 'not a PEM certificate'}") from None
-    # Python 3.13 sets it, and authorities made for one Redis often lack the extensions that it asks for.
-    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
-    return context

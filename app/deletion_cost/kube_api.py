@@ -1,7 +1,6 @@
 """The two calls to the Kubernetes API that the program needs, as its service account, over HTTPS."""
 
 import asyncio
-import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -12,6 +11,7 @@ import msgspec
 from msgspec import Struct
 
 from app.settings import SettingsError
+from app.tls import trusting
 
 #: Where Kubernetes mounts `token`, `ca.crt` and `namespace` of a pod's service account.
 ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
@@ -128,9 +128,7 @@ class KubeApi:
         """Reads token and authority anew: Kubernetes replaces both while the pod runs. Raises ApiFailed."""
         try:
             token = (self._account / "token").read_text("utf-8").strip()
-            authority = ssl.create_default_context(cafile=str(self._account / "ca.crt"))
-            # Python 3.13 sets it, and clusters' own authorities often lack the extensions that it asks for.
-            authority.verify_flags &= ~ssl.VERIFY_X509_STRICT
+            authority = trusting(str(self._account / "ca.crt"))
         except OSError as error:  # ssl.SSLError is one
             raise ApiFailed(f"{self._account}: {error.strerror or error}") from None
         headers = {"Authorization": f"Bearer {token}", "Accept": "application/json"}

@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 
 from app import codes
 from app.gateway.pace import Pace
@@ -31,10 +31,10 @@ async def drain(registry: Registry, farewells: Collection[asyncio.Task[None]], t
     if len(registry):
         await asyncio.sleep(min(HEAD_START, timeout / 4))
     pace = Pace(now(), deadline - flush_time(timeout), slowest)
-    staying = _in_any_order(registry)
+    staying = in_any_order(registry.by_id.values())
     while True:
         await say_goodbye(staying, pace.due(len(staying), now()))
-        staying = staying or _in_any_order(registry)
+        staying = staying or in_any_order(registry.by_id.values())
         metrics.DRAIN_REMAINING.set(len(registry))
         if not (len(registry) or farewells) or now() >= deadline:
             return
@@ -54,8 +54,8 @@ def flush_time(timeout: float) -> float:
     return min(FLUSH_TIMEOUT, timeout / 4)
 
 
-def _in_any_order(registry: Registry) -> list[Session]:
+def in_any_order(sessions: Iterable[Session]) -> list[Session]:
     """Who has not been told yet; shuffled, as those who came together would come together again elsewhere."""
-    sessions = [session for session in registry.by_id.values() if not session.ended]
-    random.shuffle(sessions)
-    return sessions
+    staying = [session for session in sessions if not session.ended]
+    random.shuffle(staying)
+    return staying

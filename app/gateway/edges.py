@@ -2,12 +2,11 @@
 know nothing of it."""
 
 import asyncio
-import random
 import re
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from app.gateway.drain import TICK, flush_time, say_goodbye
+from app.gateway.drain import TICK, flush_time, in_any_order, say_goodbye
 from app.gateway.pace import Pace
 from app.gateway.registry import Registry
 from app.gateway.session import Session
@@ -75,7 +74,5 @@ class Edges:
             self._going.discard(edge)
 
     def _sessions(self, edge: str) -> list[Session]:
-        """Who came through it and has not been told yet, in any order."""
-        sessions = [session for session in self._registry.by_id.values() if session.edge == edge and not session.ended]
-        random.shuffle(sessions)
-        return sessions
+        """Who came through it and has not been told yet."""
+        return in_any_order(session for session in self._registry.by_id.values() if session.edge == edge)

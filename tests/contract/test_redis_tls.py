@@ -1,6 +1,5 @@
 """The broker over TLS, with a certificate authority of its own (A5). Valkey's wheel has no TLS: Debian's Redis has."""
 
-import ssl
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,7 +8,7 @@ from structlog.testing import capture_logs
 
 from tests.support import parts
 from tests.support.brokers import ENVELOPE, HISTORY, hearing, settings_for, started
-from tests.support.certificates import authority, signed_by_an_authority
+from tests.support.certificates import authority, signed_by_an_authority, strict_by_default
 from tests.support.valkey import Server, server
 from tests.support.waiting import until
 
@@ -55,14 +54,7 @@ async def test_certificates_without_key_identifiers_are_enough(
     guarded: tuple[Server, int], ca: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The server has such a one, as openssl makes them; from 3.13 on Python refuses them by default."""
-    create = ssl.create_default_context
-
-    def of_later_pythons(*, cafile: str) -> ssl.SSLContext:
-        context = create(cafile=cafile)
-        context.verify_flags |= ssl.VERIFY_X509_STRICT
-        return context
-
-    monkeypatch.setattr(ssl, "create_default_context", of_later_pythons)
+    strict_by_default(monkeypatch)
     async with started(settings_for(f"rediss://127.0.0.1:{guarded[1]}?ca={ca}")) as (broker, _):
         await until(lambda: broker.connected, "it is connected")
 

@@ -1,9 +1,11 @@
 """Certificates for 127.0.0.1, for servers of the tests that speak TLS."""
 
 import ipaddress
+import ssl
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -61,3 +63,15 @@ def _write_key(file: Path, key: ec.EllipticCurvePrivateKey) -> None:
     file.write_bytes(
         key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     )
+
+
+def strict_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As Python is from 3.13 on: it refuses certificates without key identifiers."""
+    create = ssl.create_default_context
+
+    def of_later_pythons(*, cafile: str) -> ssl.SSLContext:
+        context = create(cafile=cafile)
+        context.verify_flags |= ssl.VERIFY_X509_STRICT
+        return context
+
+    monkeypatch.setattr(ssl, "create_default_context", of_later_pythons)

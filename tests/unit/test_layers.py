@@ -18,7 +18,7 @@ FLOORS = [
     {"auth"},
     {"broker", "offload", "hooks", "hosting", "deletion_cost"},
     {"wire", "settings", "smoke"},
-    {"telemetry", "codes", "offload_process", "settings_sources"},
+    {"telemetry", "codes", "offload_process", "settings_sources", "tls"},
 ]
 LEVEL = {name: level for level, names in enumerate(reversed(FLOORS)) for name in names}
 

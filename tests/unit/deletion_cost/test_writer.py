@@ -4,7 +4,6 @@ import asyncio
 import json
 import os
 import signal
-import ssl
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -16,6 +15,7 @@ from structlog.testing import capture_logs
 
 from app.deletion_cost.kube_api import ApiFailed, KubeApi
 from app.deletion_cost.writer import Writer, is_outdated
+from tests.support.certificates import strict_by_default
 from tests.support.kube_api import LIST, NAMESPACE, PATCH, Answer, FakePod, KubeApiServer, kube_api
 from tests.support.waiting import until, wait_until
 
@@ -210,14 +210,7 @@ class TestWhenTheApiFails:
         self, server: KubeApiServer, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """The server here has such ones, and so has EKS; from 3.13 on Python refuses them by default."""
-        create = ssl.create_default_context
-
-        def of_later_pythons(*, cafile: str) -> ssl.SSLContext:
-            context = create(cafile=cafile)
-            context.verify_flags |= ssl.VERIFY_X509_STRICT
-            return context
-
-        monkeypatch.setattr(ssl, "create_default_context", of_later_pythons)
+        strict_by_default(monkeypatch)
         await writer(server).look()
         assert len(server.asked) == 1
 
