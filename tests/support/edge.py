@@ -5,7 +5,7 @@ import os
 import subprocess
 import threading
 from collections.abc import Mapping
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 from signal import SIGHUP, SIGQUIT
 from typing import Any, Self
@@ -15,6 +15,7 @@ import httpx
 from local import probes, servers
 from local.child import Child, Service, stop
 from local.ports import HOST, free_ports
+from tests.support.http_server import SilentHandler, serving_in_thread
 from tests.support.waiting import wait_until
 
 NGINX = Path(__file__).resolve().parents[2] / "nginx"
@@ -96,38 +97,29 @@ def environment(settings: Mapping[str, str]) -> dict[str, str]:
     return {f"CARILLON_EDGE_{name}": value for name, value in settings.items()}
 
 
-class Server:
-    """An HTTP server in a thread, on a free port."""
+class StandIn:
+    """An HTTP server on a free port, in the place of a gateway."""
 
-    def __init__(self, handler: type[BaseHTTPRequestHandler]) -> None:
+    def __init__(self, handler: type[SilentHandler]) -> None:
         self._server = ThreadingHTTPServer((HOST, 0), handler)
-        self.port: int = self._server.server_address[1]
-        self._thread = threading.Thread(target=self._server.serve_forever)
+        self._serving = serving_in_thread(self._server)
+        self.port: int = self._server.server_port
 
     def __enter__(self) -> Self:
-        self._thread.start()
+        self._serving.__enter__()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
+        self._serving.__exit__(None, None, None)
 
 
-class Silent(BaseHTTPRequestHandler):
-    """Logs nothing."""
-
-    def log_message(self, format: str, *args: Any) -> None:
-        pass
-
-
-class Answering(Server):
+class Answering(StandIn):
     """In the place of a gateway: answers all with one status, keeps what asks for `/ws/held` waiting for the end."""
 
     def __init__(self, status: int) -> None:
         over = self._over = threading.Event()
 
-        class Answer(Silent):
+        class Answer(SilentHandler):
             def do_GET(self) -> None:
                 self.send_response(status)
                 self.end_headers()
@@ -142,13 +134,13 @@ class Answering(Server):
         super().__exit__()
 
 
-class Listener(Server):
+class Listener(StandIn):
     """In the place of a gateway's internal port: keeps the request lines that it hears, and says nothing."""
 
     def __init__(self) -> None:
         self.lines = lines = list[str]()
 
-        class Keep(Silent):
+        class Keep(SilentHandler):
             def do_POST(self) -> None:
                 lines.append(self.requestline)
                 self.send_response(204)

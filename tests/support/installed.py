@@ -1,14 +1,15 @@
 """A cluster with one Deployment in it, as far as Helm asks it to render: which kinds there are, and `lookup`."""
 
 import json
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import yaml
+
+from tests.support.http_server import SilentHandler, serving_in_thread
 
 Owned = dict[str, Any]
 
@@ -38,7 +39,7 @@ KINDS = {
 }
 
 
-class _Api(BaseHTTPRequestHandler):
+class _Api(SilentHandler):
     server: "_Server"
 
     def do_GET(self) -> None:
@@ -49,9 +50,6 @@ class _Api(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
-
-    def log_message(self, format: str, *args: Any) -> None:
-        pass
 
 
 class _Server(ThreadingHTTPServer):
@@ -76,16 +74,10 @@ def installed(folder: Path, deployment: str, replicas: int, owners: list[Owned])
             "spec": {"replicas": replicas},
         },
     }
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-    thread.start()
-    try:
+    with serving_in_thread(server):
         kubeconfig = folder / "kubeconfig"
         kubeconfig.write_text(yaml.safe_dump(_config(f"http://127.0.0.1:{server.server_port}")))
         yield kubeconfig
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
 def _config(url: str) -> dict[str, Any]:

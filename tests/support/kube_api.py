@@ -3,16 +3,16 @@ and answers wrongly when told to. The pods' metrics are on an own port of plain 
 
 import json
 import ssl
-import threading
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 from tests.support.certificates import signed_by_an_authority
+from tests.support.http_server import SilentHandler, serving_in_thread
 
 NAMESPACE = "rooms"
 TOKEN = "the-token-of-the-account"
@@ -123,7 +123,7 @@ def kube_api(folder: Path, pods: int = 2) -> Iterator[KubeApiServer]:
     with ExitStack() as opened:
         made = []
         for number in range(1, pods + 1):
-            metrics = opened.enter_context(_serving(_Metrics))
+            metrics = opened.enter_context(serving_in_thread(_Server(("127.0.0.1", 0), _Metrics)))
             metrics.owner = FakePod(f"pod-{number}", metrics.server_port)
             metrics.owner.has(0)
             made.append(metrics.owner)
@@ -131,7 +131,7 @@ def kube_api(folder: Path, pods: int = 2) -> Iterator[KubeApiServer]:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(ca.with_name("server.pem"), ca.with_name("key.pem"))
         api.socket = context.wrap_socket(api.socket, server_side=True)
-        opened.enter_context(_running(api))
+        opened.enter_context(serving_in_thread(api))
         api.owner = KubeApiServer(api.server_port, account, made)
         yield api.owner
 
@@ -154,25 +154,7 @@ class _Server(ThreadingHTTPServer):
         """A client that leaves in the midst is none."""
 
 
-@contextmanager
-def _serving(handler: type[BaseHTTPRequestHandler]) -> Iterator[_Server]:
-    with _running(_Server(("127.0.0.1", 0), handler)) as server:
-        yield server
-
-
-@contextmanager
-def _running(server: _Server) -> Iterator[_Server]:
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
-        yield server
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
-
-
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(SilentHandler):
     server: _Server
 
     def give(self, answer: Answer) -> None:
@@ -180,9 +162,6 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(answer.body)))
         self.end_headers()
         self.wfile.write(answer.body)
-
-    def log_message(self, format: str, *args: Any) -> None:
-        pass
 
 
 class _Metrics(_Handler):

@@ -3,11 +3,9 @@
 Everything is made SPEED times as fast: what a rule waits for, and the time that it looks back at."""
 
 import re
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +16,7 @@ from local import probes
 from local.child import Child, Service, stop
 from local.ports import HOST, free_ports
 from tests.support import parts
+from tests.support.http_server import SilentHandler, serving_in_thread
 from tests.support.stack import Stack
 from tests.support.waiting import wait_until
 
@@ -53,28 +52,19 @@ class StatusPage:
         page = self
         page.broken = False
 
-        class Handler(BaseHTTPRequestHandler):
+        class Handler(SilentHandler):
             def do_GET(self) -> None:
                 self.send_response(500 if page.broken else 200)
                 self.end_headers()
                 self.wfile.write(StatusPage.TEXT)
-
-            def log_message(self, *_: object) -> None:
-                pass
 
         self._server = ThreadingHTTPServer((HOST, 0), Handler)
         self.url = f"http://{HOST}:{self._server.server_port}/stub_status"
 
     @contextmanager
     def served(self) -> Iterator["StatusPage"]:
-        thread = threading.Thread(target=partial(self._server.serve_forever, poll_interval=0.05))
-        thread.start()
-        try:
+        with serving_in_thread(self._server):
             yield self
-        finally:
-            self._server.shutdown()
-            self._server.server_close()
-            thread.join()
 
 
 class Observers:

@@ -4,16 +4,15 @@ import json
 import os
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
-from typing import Any
+from http.server import HTTPServer
 
 import pytest
 
 from app.auth.tokens import TokenVerifier
 from app.cli import main
 from app.settings import load
+from tests.support.http_server import SilentHandler, serving_in_thread
 
 SECRET = "a-secret-of-thirty-two-characters"
 
@@ -40,7 +39,7 @@ class Api(HTTPServer):
         return f"http://127.0.0.1:{self.server_port}"
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(SilentHandler):
     server: Api
 
     def do_POST(self) -> None:
@@ -51,21 +50,11 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(answer)
 
-    def log_message(self, format: str, *args: Any) -> None:
-        pass
-
 
 @pytest.fixture
 def api() -> Iterator[Api]:
-    server = Api()
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
+    with serving_in_thread(Api()) as server:
         yield server
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 Captured = pytest.CaptureFixture[str]

@@ -6,7 +6,7 @@ import json
 import socket
 import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from typing import Any
 
 import pytest
@@ -21,6 +21,7 @@ from app.auth.tokens import ExpiredToken, KeysUnavailable, TokenVerifier
 from app.settings import load
 from tests.support.clock import Clock
 from tests.support.forgery import ALGORITHMS, Forge
+from tests.support.http_server import SilentHandler, serving_in_thread
 
 PUBLIC = [alg for alg in ALGORITHMS if alg != "HS256"]
 NOW = 1_800_000_000.0
@@ -280,7 +281,7 @@ class TestDocument:
         assert not key.may_have_signed("RS256", "a")
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(SilentHandler):
     def do_GET(self) -> None:
         match self.path:
             case "/jwks":
@@ -314,9 +315,6 @@ class _Handler(BaseHTTPRequestHandler):
         except OSError:
             return
 
-    def log_message(self, format: str, *args: Any) -> None:
-        pass
-
 
 class TestFetching:
     """Over HTTP, from a real server."""
@@ -327,15 +325,11 @@ class TestFetching:
             monkeypatch.delenv(name, raising=False)
         server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
         server.stopping = threading.Event()  # type: ignore[attr-defined]
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}"
-        finally:
-            server.stopping.set()  # type: ignore[attr-defined]
-            server.shutdown()
-            server.server_close()
-            thread.join()
+        with serving_in_thread(server):
+            try:
+                yield f"http://127.0.0.1:{server.server_port}"
+            finally:
+                server.stopping.set()  # type: ignore[attr-defined]
 
     async def test_the_document(self, url: str) -> None:
         assert await fetch_document(f"{url}/jwks") == b'{"keys":[]}'
