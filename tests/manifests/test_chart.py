@@ -1,6 +1,5 @@
 """The chart as a whole: what it is made from, what it refuses and in which words, and what it tells."""
 
-import importlib.util
 import re
 import tomllib
 from pathlib import Path
@@ -11,6 +10,7 @@ import yaml
 
 from tests.support.chart import MINIMAL, environment, helm, options, refusal, with_values
 from tests.support.manifests import CHART, ROOT, rendered
+from tests.support.modules import module_of
 
 SETS = sorted(CHART.glob("ci/*.yaml"))
 
@@ -20,12 +20,7 @@ SETS = sorted(CHART.glob("ci/*.yaml"))
 
 @pytest.fixture(scope="module")
 def generate() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("generate_chart", ROOT / "helm" / "generate.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return module_of(ROOT / "helm" / "generate.py", "generate_chart")
 
 
 def test_schema_and_readme_say_what_values_and_settings_say(generate: ModuleType) -> None:

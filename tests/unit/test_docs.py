@@ -1,23 +1,19 @@
 """What is made from the code is up to date, and what people write names only what exists."""
 
-import importlib.util
 import re
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
+from tests.support.modules import module_of
+
 ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
 def generate() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("generate", ROOT / "docs" / "generate.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return module_of(ROOT / "docs" / "generate.py", "generate")
 
 
 def test_generated_pages_say_what_the_code_says(generate: ModuleType) -> None:

@@ -1,6 +1,5 @@
 """The example in docs/hooks.md: its hooks and its tests are run as they are printed."""
 
-import importlib.util
 import inspect
 import re
 import sys
@@ -13,6 +12,7 @@ import pytest
 from app import hooks
 from app.gateway.hook_calls import ARGUMENTS
 from app.testing import CommandFailed, ConnectionClosed, TestGateway
+from tests.support.modules import module_of
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "hooks.md"
 HOOKS, TESTS = re.findall(r"^```python\n(.*?)^```", DOCUMENT.read_text(), re.DOTALL | re.MULTILINE)[:2]
@@ -22,12 +22,7 @@ def imported(name: str, source: str, directory: Path) -> ModuleType:
     """A module as if `source` stood in a file of the author's."""
     file = directory / f"{name}.py"
     file.write_text(source)
-    spec = importlib.util.spec_from_file_location(name, file)
-    assert spec is not None
-    assert spec.loader is not None
-    module = sys.modules[name] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return module_of(file, name)
 
 
 @pytest.fixture

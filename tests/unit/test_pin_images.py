@@ -1,6 +1,5 @@
 """A released chart runs exactly the images that were built with it."""
 
-import importlib.util
 import os
 import subprocess
 from pathlib import Path
@@ -10,12 +9,9 @@ import yaml
 
 from local.stack import ROOT
 from tests.support import parts
+from tests.support.modules import module_of
 
-_spec = importlib.util.spec_from_file_location("pin_images", ROOT / "helm" / "pin_images.py")
-assert _spec is not None
-assert _spec.loader is not None
-pin_images = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(pin_images)
+pin_images = module_of(ROOT / "helm" / "pin_images.py", "pin_images")
 
 GATEWAY = f"registry.example.com/team/carillon-gateway@sha256:{'a' * 64}"
 EDGE = f"registry.example.com:5000/carillon-edge@sha256:{'b' * 64}"
