@@ -109,7 +109,7 @@ class Repairs:
                 return False
             if room.hear(delivery.position):
                 self._deliver(room, delivery)
-        return not (too_much or replay.cut)
+        return not (too_much or replay.has_more)
 
     async def close(self) -> None:
         """Ends what is under way."""

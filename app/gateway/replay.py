@@ -16,19 +16,23 @@ PORTION = 16_384
 class Replay:
     """Read once, shared by all who were waiting: each publication is encoded and framed once for all of them."""
 
-    __slots__ = ("cut", "deliveries", "era", "top")
+    __slots__ = ("_begins", "cut", "deliveries", "era", "top")
 
-    def __init__(self, top: Position, deliveries: Sequence[Delivery], era: int, *, cut: bool = False) -> None:
+    def __init__(
+        self, top: Position, deliveries: Sequence[Delivery], era: int, *, begins: int = 0, cut: bool = False
+    ) -> None:
         self.top = top
         self.deliveries = deliveries
         #: The room's when the read was sent (Room.era).
         self.era = era
-        #: Whether it ends before the newest publication: what follows would be too much, or cannot be read.
+        #: The offset of the first publication that was read, though it may be one that cannot be understood.
+        self._begins = begins
+        #: Whether it ends before the newest publication: what follows would be too much, or cannot be understood.
         self.cut = cut
 
     @classmethod
     def of(cls, room_name: str, page: Page, era: int, *, deflate_from: int) -> Self:
-        """Ends before what this release cannot read (P6); a read that begins there finds that something is missing."""
+        """Ends before what this release cannot understand (P6); a read that begins there finds that it is missing."""
         deliveries: list[Delivery] = []
         # Another release may keep more than this one reads at once.
         cut = page.cut or (bool(page.publications) and page.publications[-1][0] < page.top.offset)
@@ -40,7 +44,8 @@ class Replay:
                 break
             position = Position(page.top.epoch, offset)
             deliveries.append(Delivery(room_name, position, publication, deflate_from=deflate_from))
-        return cls(page.top, deliveries, era, cut=cut and bool(deliveries))
+        begins = page.publications[0][0] if page.publications else 0
+        return cls(page.top, deliveries, era, begins=begins, cut=cut)
 
     def after(self, since: Position) -> Sequence[Delivery] | None:
         """What came after a position, in order, as far as it was read; None where something of it is not there."""
@@ -53,13 +58,18 @@ class Replay:
         return missed if offsets == list(range(since.offset + 1, offsets[-1] + 1)) else None
 
     def cut_for_another(self, since: Position) -> bool:
-        """Whether it was cut, and began before this position: for somebody who needed more."""
-        return self.cut and self.deliveries[0].position.offset <= since.offset
+        """Whether it was cut, and began before this position: a read from there may come to the end."""
+        return self.cut and since.epoch == self.top.epoch and self._begins <= since.offset < self.top.offset
+
+    @property
+    def has_more(self) -> bool:
+        """Whether the next read brings what follows."""
+        return self.cut and bool(self.deliveries)
 
     def all_after(self, since: Position, max_bytes: int) -> Sequence[Delivery] | None:
         """Everything after a position; None also where that would be more than `max_bytes` of data (R3)."""
         missed = self.after(since)
-        if missed is None or self.cut or sum(len(delivery.publication.data) for delivery in missed) > max_bytes:
+        if missed and (self.cut or sum(len(delivery.publication.data) for delivery in missed) > max_bytes):
             return None
         return missed
 

@@ -3,13 +3,12 @@
 from collections.abc import Callable
 from typing import Any
 
-import msgspec
-
 from app.auth.permissions import Claims
 from app.broker.base import Position
 from app.gateway.gateway import Gateway
 from app.gateway.hook_calls import HookCalls
 from app.settings import load
+from app.wire.publication import unpack
 from tests.support.in_process import Peer
 from tests.support.simulated_broker import Heard, Request, SimulatedBroker, SimulatedRedis
 from tests.support.virtual_loop import VirtualLoop
@@ -116,7 +115,7 @@ class Member:
         data = {"n": len(self.world.published.positions), "pad": ""}
         self.send("publish", data=data)
         self.world.loop.turn(ENOUGH)
-        self.world.note(data)
+        self.world.note()
 
     def unsubscribe(self) -> None:
         self.send("unsubscribe")
@@ -255,21 +254,23 @@ class World:
         """The application does, on the first node. It is in history at once; how it reaches nodes is another matter."""
         data = {"n": len(self.published.positions), "pad": "x" * pad}
         self.finish(self.gateways[0].publish(self.room, data))
-        self.note(data)
+        self.note()
 
     def publish_unreadable(self) -> None:
         """A node of a later release does (P6)."""
         history = self.gateways[0].hub.history_of(self.options)
         self.redis.append(self.room, b"2{}", history)
-        self.note({})
-        self.published.unreadable.add(len(self.published.positions) - 1)
+        self.published.unreadable.add(len(self.published.positions))
+        self.note()
         self.something_was_lost = True
 
-    def note(self, data: dict[str, Any]) -> None:
-        top = self.redis.record(self.room).top
-        self.published.numbers[top.epoch, top.offset] = len(self.published.positions)
-        self.published.positions.append(top)
-        self.published.sizes.append(len(msgspec.json.encode(data)))
+    def note(self) -> None:
+        """What was taken last. Its size is that of the bytes that are kept: how they were written is the sender's."""
+        record, number = self.redis.record(self.room), len(self.published.positions)
+        readable = number not in self.published.unreadable
+        self.published.numbers[record.epoch, record.offset] = number
+        self.published.positions.append(record.top)
+        self.published.sizes.append(len(unpack(record.kept[-1][1]).data) if readable else 0)
 
     def begin_epoch(self) -> None:
         self.redis.begin_epoch(self.room)

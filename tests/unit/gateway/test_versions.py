@@ -78,6 +78,22 @@ async def test_who_comes_back_before_it_is_not_recovered(offset: int) -> None:
         assert heard(ann) == ([4] if offset == 3 else [])
 
 
+async def test_who_comes_back_after_it_is_recovered_though_the_read_is_shared_with_one_before_it() -> None:
+    """Such a read begins with what cannot be read, and there it ends (R1)."""
+    async with Node(namespaces=NAMESPACES) as node:
+        first = await node.connect("first")
+        epoch = (await first.ask("subscribe", room="kept:x"))["epoch"]
+        await publish(node, NEXT, 2, 3)
+        before, after, up_to_date = [await node.connect(name) for name in ("before", "after", "up to date")]
+        for peer, offset in ((before, 0), (after, 1), (up_to_date, 3)):
+            since = {"epoch": epoch, "offset": offset}
+            peer.send({"type": "subscribe", "room": "kept:x", "id": 1, "since": since})
+        assert (await before.reply(1))["recovered"] is False
+        assert (await after.reply(1))["recovered"] is True
+        assert (await up_to_date.reply(1))["recovered"] is True
+        assert heard(after) == [2, 3]
+
+
 async def test_in_a_room_without_history_it_is_counted() -> None:
     """At most once (P1): nobody is told, and the next one comes."""
     async with Node(namespaces=NAMESPACES) as node:
