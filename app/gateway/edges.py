@@ -6,8 +6,11 @@ import re
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from app import codes
+from app.codes import CommandError
 from app.gateway.drain import TICK, flush_time, in_any_order, say_goodbye
 from app.gateway.pace import Pace
+from app.gateway.rates import Rate
 from app.gateway.registry import Registry
 from app.gateway.session import Session
 from app.telemetry import logs
@@ -20,12 +23,15 @@ EDGE_ID = re.compile(r"[A-Za-z0-9_-]{16,64}")
 #: Between two looks for sessions whose handshake was under way, in seconds.
 LOOK_AGAIN = 1.0
 
+#: Calls of edges that go away, per second: each looks at all sessions, and anybody on the internal network can call.
+CALLS = 10
+
 #: Names that we remember to have passed on to all nodes.
 REMEMBERED = 256
 
 
 class Edges:
-    """`tell` says to all nodes that an edge goes; `slowest`: closes per second at least."""
+    """`tell` says to all nodes that an edge goes; `slowest`: closes per second at least; `clock`: the event loop's."""
 
     def __init__(
         self,
@@ -33,17 +39,25 @@ class Edges:
         spawn: Callable[[Coroutine[Any, Any, None]], object],
         tell: Callable[[str, float], None],
         slowest: float,
+        clock: Callable[[], float],
     ) -> None:
         self._registry = registry
         self._spawn = spawn
         self._tell = tell
         self._slowest = slowest
+        self._clock = clock
         #: Bounded by the edges that have sessions here.
         self._going: set[str] = set()
         self._told: dict[str, None] = {}
+        self._calls, self._calls_state = Rate(CALLS, 10 * CALLS), 0.0
 
     def drain(self, edge: str, window: float) -> None:
-        """Closes its sessions on all nodes within `window` seconds. Asked again, it sees to those who came since."""
+        """Says `goodbye` to its sessions, on all nodes, within `window` seconds. Asked again, it sees to those who came
+        since. Raises CommandError 111 where such calls come faster than edges would make them."""
+        state = self._calls.next_state(self._calls_state, self._clock())
+        if state is None:
+            raise CommandError(codes.TOO_MANY_REQUESTS)
+        self._calls_state = state
         if edge not in self._told:
             self._tell(edge, window)
         self.hear(edge, window)
@@ -59,7 +73,7 @@ class Edges:
             self._spawn(self._send_away(edge, staying, window))
 
     async def _send_away(self, edge: str, staying: list[Session], window: float) -> None:
-        now = asyncio.get_running_loop().time
+        now = self._clock
         end = now() + window
         pace = Pace(now(), end - flush_time(window), self._slowest)
         look = now() + LOOK_AGAIN

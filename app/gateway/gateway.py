@@ -49,9 +49,6 @@ log = logs.get("gateway")
 #: How often this node says that its users' sessions live, where they are limited (Broker.refresh_users), in seconds.
 REFRESH_USERS = 20.0
 
-#: Calls of edges that go away, per second: each looks at all sessions, and anybody on the internal network can call.
-EDGE_CALLS = 10
-
 #: How long the hooks `on_disconnect` may take at the very end; the server waits little longer (N5), in seconds.
 LAST_WORDS = 1.5
 
@@ -93,11 +90,12 @@ class Gateway:
             tell=lambda load: self._tell_all(self._control.load(load)),
             draining=lambda: self.draining,
         )
-        self._edges = Edges(
+        self.edges = Edges(
             self.registry,
             self.spawn,
             tell=lambda edge, window: self._tell_all(self._control.drain_edge(edge, window)),
             slowest=settings.drain_rate,
+            clock=self.now,
         )
         self._control = Control(
             self.registry,
@@ -107,13 +105,12 @@ class Gateway:
             self._tell_all,
             note_revoked=self._revoking.note,
             hear_load=self.rebalance.hear,
-            drain_edge=self._edges.hear,
+            drain_edge=self.edges.hear,
             dev=settings.dev,
         )
         self._census = Census(broker, self._control)
         self._neighbours = Neighbours(broker, self._control, self.unready, self.spawn)
         self.admission = Admission(settings, self.registry)
-        self._edge_calls, self._edge_calls_state = Rate(EDGE_CALLS, 10 * EDGE_CALLS), 0.0
         self.message_rate = Rate(settings.message_rate, settings.message_burst)
         #: Whether a good token is all that a session needs: nothing has to be waited for.
         self.admits_at_once = not settings.max_user_connections and not hooks.defines("on_connect")
@@ -165,15 +162,6 @@ class Gateway:
         gone, with their `on_disconnect` (H3)."""
         self.draining = True
         await drain(self.registry, self._farewells, timeout, self.settings.drain_rate)
-
-    def drain_edge(self, edge: str, window: float) -> None:
-        """Says `goodbye` to the sessions that came through an edge, on all nodes, within `window` seconds. Raises
-        CommandError 111 where such calls come faster than edges would make them."""
-        state = self._edge_calls.next_state(self._edge_calls_state, self.now())
-        if state is None:
-            raise CommandError(codes.TOO_MANY_REQUESTS)
-        self._edge_calls_state = state
-        self._edges.drain(edge, window)
 
     def now(self) -> float:
         """The event loop's clock, in seconds."""

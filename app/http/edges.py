@@ -23,7 +23,7 @@ async def drain(
     """On every node, at a pace, with 3001. The edge's name is what entitles to it: no key is needed, and a name that no
     edge has is answered the same way. To be asked again while connections are left."""
     gateway: Gateway = request.app.state.gateway
-    gateway.drain_edge(edge, window)
+    gateway.edges.drain(edge, window)
     return Response(status_code=204)
 
 

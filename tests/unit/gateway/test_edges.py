@@ -1,5 +1,7 @@
 """An edge goes away: its sessions are told, at a pace, and nobody else's (live: tests/live/test_nginx_drain.py)."""
 
+from itertools import count
+
 from app.gateway.edges import REMEMBERED, Edges
 from app.gateway.registry import Registry
 from tests.support.in_process import Node, Peer
@@ -23,8 +25,8 @@ async def test_the_sessions_of_the_edge_are_told_once_to_come_back_and_no_others
     async with Node() as node:
         going = [await through(node, EDGE) for _ in range(20)]
         staying = [await through(node, edge) for edge in (OTHER, "", OTHER)]
-        node.gateway.drain_edge(EDGE, 5)
-        node.gateway.drain_edge(EDGE, 5)
+        node.gateway.edges.drain(EDGE, 5)
+        node.gateway.edges.drain(EDGE, 5)
         await until(lambda: told(going) == 20, "all are told")
         assert {peer.connection.closed for peer in going} == {(3001, "shutdown")}
         await node.settled()
@@ -38,7 +40,7 @@ async def test_they_go_evenly() -> None:
             peer = await through(node, EDGE)
             peer.connection.close = lambda code, reason: at.append(node.gateway.now())  # type: ignore[method-assign]
         began = node.gateway.now()
-        node.gateway.drain_edge(EDGE, 1.2)
+        node.gateway.edges.drain(EDGE, 1.2)
         await until(lambda: len(at) == 40, "all are told")
     assert at[-1] - began > 0.8, "the last quarter is for what is unsent (O3)"
     assert len({round(moment, 2) for moment in at}) > 10
@@ -48,7 +50,7 @@ async def test_who_came_through_it_meanwhile_is_told_too() -> None:
     """Its handshake was under way."""
     async with Node() as node:
         first = await through(node, EDGE)
-        node.gateway.drain_edge(EDGE, 10)
+        node.gateway.edges.drain(EDGE, 10)
         await until(lambda: told([first]), "the first is told")
         late = await through(node, EDGE)
         await until(lambda: told([late]), "the second too")
@@ -57,18 +59,18 @@ async def test_who_came_through_it_meanwhile_is_told_too() -> None:
 async def test_all_are_told_where_the_time_is_over_at_the_first_look() -> None:
     async with Node() as node:
         going = [await through(node, EDGE) for _ in range(20)]
-        node.gateway.drain_edge(EDGE, 1e-9)
+        node.gateway.edges.drain(EDGE, 1e-9)
         await until(lambda: told(going) == 20, "all are told")
 
 
 async def test_when_the_time_is_over_it_can_be_asked_again() -> None:
     async with Node() as node:
         first = await through(node, EDGE)
-        node.gateway.drain_edge(EDGE, 0.1)
+        node.gateway.edges.drain(EDGE, 0.1)
         await until(lambda: told([first]), "the first is told")
-        await until(lambda: not node.gateway._edges._going, "its time is over")
+        await until(lambda: not node.gateway.edges._going, "its time is over")
         late = await through(node, EDGE)
-        node.gateway.drain_edge(EDGE, 1)
+        node.gateway.edges.drain(EDGE, 1)
         await until(lambda: told([late]), "the second too")
 
 
@@ -76,8 +78,16 @@ class TestNodesAmongThemselves:
     """Each tells all the others, once: an edge asks every pod, again and again."""
 
     def edges(self) -> tuple[Edges, list[str]]:
+        """Of a node whose clock is a second later each time."""
         passed_on: list[str] = []
-        return Edges(Registry(), lambda _: None, lambda edge, _: passed_on.append(edge), 10), passed_on
+        seconds = count(1.0)
+        return Edges(
+            Registry(),
+            lambda _: None,
+            tell=lambda edge, _: passed_on.append(edge),
+            slowest=10,
+            clock=lambda: next(seconds),
+        ), passed_on
 
     def test_what_was_asked_is_passed_on_once(self) -> None:
         edges, passed_on = self.edges()
