@@ -2,11 +2,13 @@
 
 import asyncio
 import shutil
+import subprocess
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
+from signal import SIGHUP, SIGINT, SIGQUIT, SIGTERM, Signals
 from typing import Any
 
 import httpx
@@ -197,7 +199,7 @@ async def test_a_plain_reload_keeps_connections_and_reload_sh_says_goodbye_to_th
     one, _ = edges
     clients = [Client(one.ws_url, token=gateways.token(f"user-{number}")) for number in range(40)]
     await open_all(clients)
-    one.plain_reload()
+    one.signal(SIGHUP)  # as `nginx -s reload`
     async with Client(one.ws_url, token=gateways.token("new")) as new:
         await asyncio.gather(*(client.ask("ping") for client in clients))
         before = one.id
@@ -267,6 +269,48 @@ def test_it_ends_in_time_where_a_connection_stays(alone: Edge) -> None:
         assert alone.script("drain.sh", DRAIN_TIMEOUT="2").wait(10) == 0
         assert 1 < time.monotonic() - began < 5
     wait_until(lambda: not alone.running, "Nginx ends")
+
+
+class TestSignals:
+    """What stops containers where nobody calls a hook."""
+
+    async def test_term_says_goodbye_first(self, gateways: Stack, edges: tuple[Edge, Edge]) -> None:
+        one, _ = edges
+        clients = [Client(one.ws_url, token=gateways.token(f"user-{number}")) for number in range(40)]
+        await open_all(clients)
+        one.signal(SIGTERM)
+        assert {await client.closed(timeout=20) for client in clients} == {3001}
+        assert await asyncio.to_thread(one.wait, 20) == 0
+
+    def test_term_once_more_is_the_end(self, tmp_path: Path) -> None:
+        with Edge(tmp_path / "edge", GATEWAYS="127.0.0.1:1", DRAIN_DELAY="60") as edge:
+            edge.signal(SIGTERM)
+            wait_until(lambda: draining(edge), "the drain has begun")
+            assert edge.status("/readyz").status_code == 200
+            edge.signal(SIGTERM)
+            assert edge.wait(10) == 0
+            wait_until(lambda: not draining(edge), "or it would end the next Nginx that runs here")
+
+    def test_term_after_a_hook_is_the_end(self, alone: Edge) -> None:
+        with httpx.Client(base_url=alone.url, trust_env=False) as client:
+            assert client.get("/nothing").status_code == 404
+            hook = alone.script("drain.sh", DRAIN_TIMEOUT="60")
+            wait_until(lambda: alone.status("/readyz").status_code == 503, "it drains")
+            hook.kill()  # its grace is over
+            hook.wait(10)
+            alone.signal(SIGTERM)
+            assert alone.wait(10) == 0
+
+    @pytest.mark.parametrize("signal", [SIGINT, SIGQUIT])
+    def test_others_are_nginx_own(self, alone: Edge, signal: Signals) -> None:
+        alone.signal(signal)
+        assert alone.wait(10) == 0
+
+
+def draining(edge: Edge) -> bool:
+    """Whether drain.sh runs in the session of this edge."""
+    found = subprocess.run(["pgrep", "--session", str(edge.pid), "--full", "drain.sh"], stdout=subprocess.DEVNULL)
+    return found.returncode == 0
 
 
 @pytest.mark.parametrize("client", ["curl", "wget", None])

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Mapping
 from http.server import ThreadingHTTPServer
 from pathlib import Path
-from signal import SIGHUP, SIGQUIT
+from signal import SIGQUIT, Signals
 from typing import Any, Self
 
 import httpx
@@ -58,6 +58,11 @@ class Edge:
         stop([self._child])
 
     @property
+    def pid(self) -> int:
+        """Of the entrypoint, which leads a session of its own."""
+        return self._child.pid
+
+    @property
     def running(self) -> bool:
         return self._child.running
 
@@ -74,9 +79,13 @@ class Edge:
     def id(self) -> str:
         return (self.run / "edge-id").read_text().strip()
 
-    def plain_reload(self) -> None:
-        """SIGHUP, as `nginx -s reload`."""
-        self._child.signal(SIGHUP)
+    def signal(self, number: Signals) -> None:
+        """To the entrypoint, as a container's runtime does."""
+        self._child.signal(number)
+
+    def wait(self, timeout: float) -> int:
+        """The exit code."""
+        return self._child.wait(timeout)
 
     def script(self, name: str, *, path: Path | None = None, **settings: str) -> "subprocess.Popen[str]":
         """Starts nginx/drain.sh or nginx/reload.sh beside it, in the same environment but for these settings.
