@@ -83,7 +83,7 @@ class Listener(User):
         else:
             spawn(self._speak)
         self._was_in = True
-        if self.share.quiet.is_set():
+        if self.share.is_complete:
             self._ask_position()
 
     def _try(self) -> bool:
@@ -191,11 +191,10 @@ class Listener(User):
         """Finds out how much there is to have; from then on `live` ends when it has all of it."""
         if self._connection is None:
             return  # `_come` asks
-        if not self._member.has_history:
-            sleep(LINGER)
+        if self._member.has_history:
+            self._ask_position()
+        else:
             self._finish()
-            return
-        self._ask_position()
 
     def _ask_position(self) -> None:
         try:

@@ -1,6 +1,7 @@
 """One process's share of a run: what its clients count, and the moments that all processes have in common."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from time import perf_counter
 from typing import Protocol
 
@@ -12,7 +13,7 @@ from loadtest.plan import Plan
 
 #: Seconds that clients have at the end to reach the newest position of their rooms.
 SETTLE = 5.0
-#: Seconds in which clients without positions may still hear what is under way.
+#: Seconds after the last publication of this process: others have theirs answered, and what is under way is heard.
 LINGER = 1.0
 #: Seconds between two looks at how late this process is.
 LAG_INTERVAL = 0.05
@@ -35,12 +36,18 @@ class Share:
         self.number = number
         self.figures = Figures()
         self.clients: list[Client] = []
+        #: Nobody begins to publish any more.
         self.quiet = Event()
+        #: Nothing is published any more: how much there is to have can be asked for.
+        self.is_complete = False
         self.gave_up = False
         #: Room -> the newest position that a publisher of this process was answered.
         self.tops: dict[str, tuple[str, int]] = {}
         self._fire = fire
         self._seats: dict[str, int] = {}
+        self._under_way = 0
+        self._idle = Event()
+        self._idle.set()
 
     def seat(self, scenario: str) -> int:
         """The number of a new client among those of its scenario in this process."""
@@ -61,6 +68,18 @@ class Share:
             request_type="WS", name=name, response_time=ms, response_length=size, exception=exception, context={}
         )
 
+    @contextmanager
+    def publishing(self) -> Iterator[None]:
+        """A publication is under way: until it is answered, nobody knows how much there is to have."""
+        self._under_way += 1
+        self._idle.clear()
+        try:
+            yield
+        finally:
+            self._under_way -= 1
+            if not self._under_way:
+                self._idle.set()
+
     def accepted(self, room: str, epoch: str, offset: int) -> None:
         """A publisher was answered."""
         self.figures.accepted += 1
@@ -80,6 +99,12 @@ class Share:
         if self.quiet.is_set():
             return
         self.quiet.set()
+        spawn(self._settle)
+
+    def _settle(self) -> None:
+        self._idle.wait()
+        sleep(LINGER)
+        self.is_complete = True
         for client in self.clients:
             spawn(client.settle)
         spawn_later(SETTLE, self._give_up)

@@ -48,7 +48,8 @@ class ChatUser(Listener):
         while not share.quiet.wait(pace.wait(perf_counter())):
             share.figures.planned += 1
             if self._is_in:
-                self._publish(line)
+                with share.publishing():
+                    self._publish(line)
 
     def _publish(self, line: Line) -> None:
         began = perf_counter()
@@ -111,7 +112,8 @@ class Publisher(HttpUser):
         while not self.share.quiet.wait(pace.wait(perf_counter())):
             self.share.figures.planned += 1
             [room] = random.choices(rooms, rates)
-            self._publish(room)
+            with self.share.publishing():
+                self._publish(room)
         Event().wait()  # until Locust ends it
 
     def _publish(self, room: str) -> None:
