@@ -69,19 +69,22 @@ class Link(Generic[AnyConnection]):
 
     async def _keep_up(self) -> None:
         loop = asyncio.get_running_loop()
-        attempt = 0
+        attempt, unreachable = 0, False
         while True:
             try:
                 async with asyncio.timeout(self._timeout):
                     connection = await self._dial()
             except (OSError, ReplyError, ConnectionLost) as error:  # TimeoutError is an OSError
-                attempt += 1
+                attempt, unreachable = attempt + 1, True
                 reason = str(error) or type(error).__name__
                 log.warning("broker.unreachable", link=self._name, reason=reason, attempt=attempt)
                 await asyncio.sleep(backoff(attempt, self._backoff_max))
                 continue
             if self.since:
                 self._stats.reconnects += 1
+            if unreachable:
+                unreachable = False
+                log.info("broker.reachable", link=self._name)
             await self._hold(connection)
             # A server that takes connections and ends them at once is not asked in a tight loop.
             attempt = 1 if loop.time() - self.since > self._backoff_max else attempt + 1

@@ -283,6 +283,20 @@ async def test_losses_are_logged_once_each(own: Server, pair: tuple[Broker, Reco
     assert [line["event"] for line in logs] == ["broker.lost", "broker.restored"]
 
 
+async def test_a_server_that_comes_late_is_logged_when_it_is_there(own: Server) -> None:
+    """Else the last line of a pod that is ready says that it is not."""
+    own.kill()
+    with capture_logs() as logs:
+        async with started(settings_for(own.url)) as (broker, _):
+            await until(lambda: len({line["link"] for line in logs}) == 2, "both connections have failed")
+            own.start()
+            await until(lambda: broker.connected, "it is connected", timeout=5)
+            reachable = [line for line in logs if line["event"] == "broker.reachable"]
+    assert sorted(line["link"] for line in reachable) == ["commands", "subscriber"]
+    assert {line["log_level"] for line in reachable} == {"info"}
+    assert logs[-1] in reachable
+
+
 async def test_a_node_holds_two_connections_and_leaves_none(own: Server, settings: Settings) -> None:
     before = asyncio.all_tasks()
     async with hearing(settings, "pod-1:w2") as (broker, _):
