@@ -1,4 +1,4 @@
-"""A publication's way from its send time, which stands in it, to its receiver, by the clock of the machine."""
+"""A publication's way from the moment it was due, which stands in it, to its receiver, by the clock of the machine."""
 
 from dataclasses import dataclass
 
@@ -14,13 +14,15 @@ class Latency:
     early: bool = False
 
 
-def measure(sent: float, received: float, back_since: float) -> Latency:
+def measure(sent: float, late: float, received: float, back_since: float) -> Latency:
     """Times of `time.time()`. `back_since`: when a client that had been away was in its room again, 0: it never was.
 
-    What was sent before that waited for the client, not for the server: it is a catch-up."""
+    `late`: seconds that it was sent after it was due. A publisher waits for its last answer, so a server that stands
+    still would else be asked only once meanwhile, and all that it kept waiting would not count.
+    What was sent before `back_since` waited for the client, not for the server: it is a catch-up."""
     ms = (received - sent) * 1000
     kind = CATCH_UP if sent < back_since else DELIVERY
-    return Latency(kind, max(ms, 0.0), ms < 0)
+    return Latency(kind, max(ms, 0.0) + late * 1000, ms < 0)
 
 
 class Pace:
@@ -28,10 +30,14 @@ class Pace:
 
     def __init__(self, every: float, first: float) -> None:
         self._every = every
-        self._due = first
+        self._due = self._next = first
 
     def wait(self, now: float) -> float:
         """Seconds until the next one; 0 where it is due already."""
-        due = self._due
-        self._due += self._every
-        return max(due - now, 0.0)
+        self._due = self._next
+        self._next += self._every
+        return max(self._due - now, 0.0)
+
+    def late(self, now: float) -> float:
+        """Seconds since the moment that was waited for last."""
+        return max(now - self._due, 0.0)

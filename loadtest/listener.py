@@ -158,7 +158,7 @@ class Listener(User):
             self._member.hear(offset, "", 0, skipped)
             return
         self._member.hear(offset, data["line"], data["number"], skipped)
-        latency = measure(data["sent"], time(), self._back_since)
+        latency = measure(data["sent"], data["late"], time(), self._back_since)
         figures = self.share.figures
         figures.delivered += 1
         figures.caught_up += latency.kind == CATCH_UP

@@ -29,8 +29,9 @@ class Line:
     def accepted(self) -> None:
         self._number += 1
 
-    def data(self) -> dict[str, Any]:
-        return {"line": self._name, "number": self._number, "sent": time(), "pad": self._pad}
+    def data(self, pace: Pace) -> dict[str, Any]:
+        late = pace.late(perf_counter())
+        return {"line": self._name, "number": self._number, "sent": time(), "late": late, "pad": self._pad}
 
 
 class ChatUser(Listener):
@@ -49,11 +50,11 @@ class ChatUser(Listener):
             share.figures.planned += 1
             if self._is_in:
                 with share.publishing():
-                    self._publish(line)
+                    self._publish(line, pace)
 
-    def _publish(self, line: Line) -> None:
+    def _publish(self, line: Line, pace: Pace) -> None:
         began = perf_counter()
-        answer = self._ask("publish", room=self.room, data=line.data())
+        answer = self._ask("publish", room=self.room, data=line.data(pace))
         figures, ms = self.share.figures, (perf_counter() - began) * 1000
         if answer is None:
             figures.unknown += 1
@@ -113,12 +114,12 @@ class Publisher(HttpUser):
             self.share.figures.planned += 1
             [room] = random.choices(rooms, rates)
             with self.share.publishing():
-                self._publish(room)
+                self._publish(room, pace)
         Event().wait()  # until Locust ends it
 
-    def _publish(self, room: str) -> None:
+    def _publish(self, room: str, pace: Pace) -> None:
         line, figures = self._lines[room], self.share.figures
-        body = {"room": room, "data": line.data()}
+        body = {"room": room, "data": line.data(pace)}
         url = f"{self.share.plan.api_url}/api/publish"
         name = "/api/publish"
         with self.client.post(
