@@ -326,8 +326,9 @@ class Gateway:
                 idempotency_key=idempotency_key,
                 data=canonical(data) if idempotency_key is not None else None,
             )
-        except CommandError:
-            self.counters.broker_publish_errors += 1
+        except CommandError as error:
+            # Not 107, an idempotency key that was used with other data: that is the publisher's own mistake.
+            self.counters.broker_publish_errors += error.error.temporary
             raise
         finally:
             metrics.BROKER_PUBLISH_SECONDS.observe(time.perf_counter() - began)
