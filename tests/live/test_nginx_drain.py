@@ -331,6 +331,27 @@ def test_curl_or_wget_asks_the_gateways(alone: Edge, tmp_path: Path, client: str
         assert "neither curl nor wget is here" in said
 
 
+def test_hundreds_of_gateways_are_asked_a_few_at_a_time(alone: Edge, tmp_path: Path) -> None:
+    """Each call is a process in the memory of an edge that is full of connections."""
+    gateways = [f"127.0.0.1:{port}" for port in range(20001, 20101)]
+    path = only_with(None, tmp_path / "bin")
+    for command in ("touch", "rm"):
+        (path / command).symlink_to(shutil.which(command) or command)
+    curl = path / "curl"
+    curl.write_text(f"""#!/bin/sh
+touch {tmp_path}/now.$$
+set -- {tmp_path}/now.*
+echo $# >>{tmp_path}/at-once
+sleep 0.2
+rm {tmp_path}/now.$$
+""")
+    curl.chmod(0o755)
+    assert alone.script("drain.sh", path=path, INTERNAL_GATEWAYS=",".join(gateways)).wait(30) == 0
+    at_once = [int(line) for line in (tmp_path / "at-once").read_text().split()]
+    assert len(at_once) >= len(gateways)
+    assert max(at_once) <= 16
+
+
 def only_with(client: str | None, folder: Path) -> Path:
     """A folder with what every image has, and that client."""
     folder.mkdir()
