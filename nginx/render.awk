@@ -73,7 +73,8 @@ function make_all(    nofile) {
     made["GEO_TRUSTED"] = each(values["TRUSTED"], "", " 1;")
     made["REAL_IP_HEADER"] = values["PROXY_PROTOCOL"] ? "proxy_protocol" : "X-Forwarded-For"
     made["LISTEN"] = listen(values["PORT"], " backlog=4096 sndbuf=64k" proxied())
-    made["TLS_LISTEN"] = listen(values["TLS_PORT"], " ssl backlog=4096 sndbuf=64k" proxied())
+    made["TLS_LISTEN"] = listen(values["TLS_PORT"], " ssl default_server backlog=4096 sndbuf=64k" proxied())
+    made["TLS_LISTEN_AGAIN"] = "listen " (values["HOST"] != "" ? values["HOST"] ":" : "") values["TLS_PORT"] " ssl" proxied() ";"
     made["STATUS_LISTEN"] = listen(values["STATUS_PORT"], "")
     made["ADDRESS_BURST"] = values["ADDRESS_BURST"] ? values["ADDRESS_BURST"] : values["ADDRESS_RATE"]
     flags["cookie"] = values["BALANCE"] == "cookie"

@@ -119,3 +119,26 @@ def test_a_missing_file_is_one_line_at_the_start(certificates: Path, tmp_path: P
     with pytest.raises(AssertionError), edge:
         pass
     assert edge.log == f"edge: CARILLON_EDGE_TLS_PORT is set, and {certificates}/{missing} cannot be read or is empty"
+
+
+def test_files_that_do_not_belong_together_are_one_line_at_the_start(certificates: Path, tmp_path: Path) -> None:
+    """A handshake says nothing about them: errors about single clients are off."""
+    put(certificates, "other")
+    shutil.copy(certificates / "first" / "tls.key", certificates / "other" / "tls.key")
+    assert "key values mismatch" in refused(certificates, tmp_path)
+
+
+def test_a_file_that_is_no_certificate_is_one_line_at_the_start(certificates: Path, tmp_path: Path) -> None:
+    (certificates / "first" / "tls.crt").write_text("no certificate\n")
+    assert f'cannot load certificate "{certificates}/tls.crt"' in refused(certificates, tmp_path)
+
+
+def refused(certificates: Path, tmp_path: Path) -> str:
+    """What an edge with these says before it ends."""
+    [port] = free_ports(1)
+    settings = {"GATEWAYS": "127.0.0.1:1", "CONNECTIONS": "1024", "CERTIFICATES": str(certificates)}
+    edge = Edge(tmp_path / "edge", TLS_PORT=str(port), **settings)
+    with pytest.raises(AssertionError), edge:
+        pass
+    [line] = edge.log.splitlines()
+    return line

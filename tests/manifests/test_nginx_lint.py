@@ -10,6 +10,7 @@ import pytest
 
 from local import servers
 from local.nginx import OWN_PARTS, RENDER
+from tests.support.certificates import authority
 
 GIXY = Path(sys.executable).with_name("gixy")
 
@@ -36,7 +37,14 @@ CLUSTER = {
 SHAPES = {
     "plain": {"GATEWAYS": "10.0.0.1:8000"},
     "cluster": {**CLUSTER, "API": "1", "TRUSTED": "10.0.0.0/8", "PROXY_PROTOCOL": "1"},
-    "tls": {**CLUSTER, "TLS_PORT": "8443", "ADDRESS_CONNECTIONS": "100", "ADDRESS_RATE": "10"},
+    "tls": {
+        **CLUSTER,
+        "TLS_PORT": "8443",
+        "PROXY_PROTOCOL": "1",
+        "TRUSTED": "10.0.0.0/8",
+        "ADDRESS_CONNECTIONS": "100",
+        "ADDRESS_RATE": "10",
+    },
     "user": {**CLUSTER, "BALANCE": "user"},
     "address": {**CLUSTER, "BALANCE": "address"},
     "old": {"GATEWAYS": "10.0.0.1:8000", "NGINX_VERSION": "1.22.1"},
@@ -57,12 +65,12 @@ def test_nginx_takes_it_and_the_linter_has_nothing_to_say(tmp_path: Path, shape:
 
 
 def lint(folder: Path, settings: dict[str, str]) -> list[str]:
-    for name in ("tls.crt", "tls.key"):
-        (folder / name).write_text("a line")  # that they are read at the start is in tests/live/test_nginx_tls.py
+    authority(folder / "tls").rename(folder / "tls" / "tls.crt")
+    (folder / "tls" / "key.pem").rename(folder / "tls" / "tls.key")
     given = {
         "NGINX": servers.nginx(),
         "RUN": str(folder),
-        "CERTIFICATES": str(folder),
+        "CERTIFICATES": str(folder / "tls"),
         "CONNECTIONS": "512",
         **settings,
     }
