@@ -83,6 +83,7 @@ function make_all(    nofile) {
     flags["user"] = values["BALANCE"] == "user"
     flags["address"] = values["BALANCE"] == "address"
     flags["trusted"] = values["TRUSTED"] != ""
+    flags["proxy_protocol"] = values["PROXY_PROTOCOL"]
     flags["tls"] = values["TLS_PORT"] != 0
     flags["certificate_cache"] = version >= number_of("1.27.4")
     flags["shared_tickets"] = version >= number_of("1.23.2")

@@ -13,7 +13,7 @@ function catalogue() {
     setting("TLS_PORT", "port0", "0", "port", "no TLS", "The same with TLS.")
     setting("CERTIFICATES", "path", "/etc/carillon/tls", "folder", "", "Holds `tls.crt` and `tls.key`; read anew when they change, without a reload.")
     setting("PROXY_PROTOCOL", "flag", "0", "0 or 1", "off", "Each connection begins with a PROXY header, and the client's address is taken from it. Needs `TRUSTED`.")
-    setting("TRUSTED", "networks", "", "addresses or CIDRs, comma-separated", "nobody is believed", "Load balancers whose PROXY header, X-Forwarded-For and X-Forwarded-Proto are believed.")
+    setting("TRUSTED", "networks", "", "addresses or CIDRs, comma-separated", "nobody is believed", "Load balancers whose PROXY header, or without `PROXY_PROTOCOL` X-Forwarded-For and X-Forwarded-Proto, are believed.")
     setting("ADDRESS_CONNECTIONS", "number", "0", "connections", "no limit", "Of one client address at once; more get 429. Mobile carriers put thousands behind one address.")
     setting("ADDRESS_RATE", "number", "0", "upgrades per second", "no limit", "Of one client address; more get 429.")
     setting("ADDRESS_BURST", "number", "0", "upgrades", "one second's worth", "That `ADDRESS_RATE` lets pass at once.")

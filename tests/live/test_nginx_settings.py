@@ -157,11 +157,15 @@ class TestWhoTheClientIs:
     PROXY = f"PROXY TCP4 203.0.113.9 {HOST} 4711 80\r\n"
 
     def address(self, edge: Edge, before: str, source: str = HOST) -> str:
+        return self.header(edge, before, source, "x-forwarded-for")
+
+    def header(self, edge: Edge, before: str, source: str, name: str) -> str:
+        """As the gateway gets it."""
+        claims = "X-Forwarded-For: 6.6.6.6\r\nX-Forwarded-Proto: https\r\n"
         with socket.create_connection((HOST, edge.port), 5, (source, 0)) as connection:
-            request = f"{before}GET / HTTP/1.1\r\nHost: x\r\nX-Forwarded-For: 6.6.6.6\r\nConnection: close\r\n\r\n"
-            connection.sendall(request.encode())
+            connection.sendall(f"{before}GET / HTTP/1.1\r\nHost: x\r\n{claims}Connection: close\r\n\r\n".encode())
             text = b"".join(iter(lambda: connection.recv(65_536), b"")).decode()
-        return text.partition('"x-forwarded-for", "')[2].partition('"')[0]
+        return text.partition(f'"{name}", "')[2].partition('"')[0]
 
     def test_the_proxy_header_of_a_trusted_balancer_is_believed_and_of_nobody_else(
         self, gateways: dict[str, str], tmp_path: Path
@@ -172,6 +176,13 @@ class TestWhoTheClientIs:
             assert self.address(edge, "", ELSEWHERE) == "", "who sends no PROXY header is cut"
             assert [entry["address"] for entry in edge.entries] == ["203.0.113.9", HOST]
             assert edge.status("/healthz").status_code == 200, "probes speak no PROXY protocol"
+
+    def test_a_client_behind_a_proxy_header_cannot_say_that_it_came_by_tls(
+        self, gateways: dict[str, str], tmp_path: Path
+    ) -> None:
+        """Its balancer reads no HTTP: what stands there is the client's own word."""
+        with Edge(tmp_path / "edge", PROXY_PROTOCOL="1", TRUSTED=ELSEWHERE, **gateways) as edge:
+            assert self.header(edge, self.PROXY, ELSEWHERE, "x-forwarded-proto") == "http"
 
     def test_the_scheme_is_what_a_trusted_balancer_says(self, gateways: dict[str, str], tmp_path: Path) -> None:
         with Edge(tmp_path / "edge", TRUSTED=f"{ELSEWHERE},10.0.0.0/8", **gateways) as edge:
