@@ -142,6 +142,15 @@ def monitors(manifests: Manifests, pods: list[Pod]) -> Iterator[str]:
                 yield f"{identity(monitor)} finds no pod with a port {endpoint['port']}"
 
 
+def test_what_is_scraped_bears_the_name_of_its_release(manifests: Manifests) -> None:
+    """Alerts are about a `job`: two releases in a namespace must be two, or one that is away hides behind the other."""
+    for monitor in manifests.of("ServiceMonitor", "PodMonitor"):
+        of = monitor["spec"]["selector"]["matchLabels"]
+        wanted = f"{of['app.kubernetes.io/instance']}/carillon-{of['app.kubernetes.io/component']}"
+        for endpoint in monitor["spec"].get("endpoints", monitor["spec"].get("podMetricsEndpoints")):
+            assert [r["replacement"] for r in endpoint["relabelings"] if r["targetLabel"] == "job"] == [wanted]
+
+
 def test_every_name_leads_somewhere(manifests: Manifests) -> None:
     assert dangling(manifests) == []
 

@@ -1,7 +1,8 @@
-{{/* The names that the alerts go by: whose metrics, and which pod. */}}
+{{/* The names that the alerts go by: whose metrics, and which pod. The release's own, as two in a namespace would else be
+one, and that one of them is away be hidden by the other. Takes (list $ component). */}}
 {{- define "carillon.relabelings" -}}
 - targetLabel: job
-  replacement: carillon-{{ . }}
+  replacement: {{ (index . 0).Release.Name }}/carillon-{{ index . 1 }}
 - sourceLabels: [__meta_kubernetes_pod_name]
   targetLabel: instance
 {{- end -}}
