@@ -14,7 +14,7 @@ from app.auth.tokens import MAX_USER_LENGTH, TokenVerifier, sign
 from app.broker.factory import create_broker
 from app.deletion_cost import program as deletion_cost
 from app.deletion_cost.kube_api import ACCOUNT
-from app.hosting import check_timeouts, graceful_timeout
+from app.hosting import check_timeouts, check_workers, graceful_timeout
 from app.settings import SettingsError, load
 
 INTERNAL_API = "http://127.0.0.1:9000"
@@ -128,6 +128,7 @@ def _serve(_command: argparse.Namespace) -> None:
     workers = os.environ.get("WEB_CONCURRENCY", "1")
     if not workers.isdecimal():
         raise SettingsError(f"WEB_CONCURRENCY: must be a number of workers, not {workers!r}")
+    check_workers(settings, int(workers))
     python = sys.executable
     # In the place of this process, so that signals for it reach gunicorn's master.
     os.execv(python, [python, "-m", "gunicorn", "-c", "python:app.server.gunicorn_conf", "app.main:create_app()"])

@@ -1,7 +1,6 @@
 """Finds out whether a port is free, in a way that other servers with SO_REUSEPORT cannot fool (N3)."""
 
 import errno
-import os
 import socket
 
 
@@ -14,6 +13,6 @@ def why_not(host: str, port: int) -> str | None:
         try:
             probe.bind((host, port))
         except OSError as error:
-            reason = "is taken by another process" if error.errno == errno.EADDRINUSE else os.strerror(error.errno or 0)
+            reason = "is taken by another process" if error.errno == errno.EADDRINUSE else error.strerror
             return f"{host}:{port} {reason}"
     return None

@@ -188,9 +188,16 @@ class TestProgram:
         assert "WEB_CONCURRENCY: must be a number of workers, not 'many'" in ended.stderr
         assert "Traceback" not in ended.stderr
 
+    @pytest.mark.parametrize("workers", ["0", "2"])
+    def test_workers_that_cannot_be_are_settings_too(self, workers: str) -> None:
+        """Whoever starts it again and again, but for wrong settings (status 2), has to know."""
+        ended = self.run("serve", WEB_CONCURRENCY=workers, CARILLON_REDIS_URL="memory://")
+        assert (ended.returncode, ended.stdout, ended.stderr.count("\n")) == (2, "", 1)
+        assert "WEB_CONCURRENCY" in ended.stderr
+
     def test_serve_becomes_gunicorn(self) -> None:
-        # a number of workers that cannot be, so that gunicorn's configuration is what ends it
-        ended = self.run("serve", WEB_CONCURRENCY="0")
+        # what its configuration refuses, so that it ends
+        ended = self.run("serve", GUNICORN_CMD_ARGS="--bind=127.0.0.1:1")
         assert ended.returncode == 1
-        assert "carillon: WEB_CONCURRENCY: " in ended.stderr
+        assert "carillon: gunicorn's bind is made from" in ended.stderr
         assert "Traceback" not in ended.stderr

@@ -37,3 +37,10 @@ def test_connections_of_a_former_server_do_not_matter() -> None:
 
 def test_an_address_of_another_machine() -> None:
     assert why_not("192.0.2.1", 8000) == "192.0.2.1:8000 Cannot assign requested address"
+
+
+def test_a_name_that_is_none() -> None:
+    reason = why_not("no.such.host.invalid", 8000)
+    assert reason is not None
+    assert "name" in reason.lower(), "as the resolver puts it"
+    assert "Unknown error" not in reason
