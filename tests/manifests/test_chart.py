@@ -189,3 +189,10 @@ def test_the_notes_follow_the_routes() -> None:
     )
     assert "wss://ws.example.com/ws" in said
     assert "lets nobody read the metrics" in said
+    assert "X-Forwarded-For" not in said
+
+
+def test_the_notes_warn_of_a_load_balancer_that_does_not_say_who_the_client_is() -> None:
+    """Its packets come from a private address, which is trusted: a client's own header would be believed (A3)."""
+    said = notes("edge.enabled=false", "gateway.publicService.enabled=true")
+    assert "whatever X-Forwarded-For a client made up" in said
