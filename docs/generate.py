@@ -25,7 +25,7 @@ from app.settings import Namespace, Settings  # noqa: E402
 from app.settings_sources import OTHER_NAMES, PREFIX, SECRETS  # noqa: E402
 from app.telemetry import metrics  # noqa: E402
 from app.wire.messages import COMMANDS, EVENTS  # noqa: E402
-from docs import scale  # noqa: E402
+from docs.scale.tables import TABLES  # noqa: E402
 from tuning import catalogue  # noqa: E402
 
 #: What a successful command answers beside `id`.
@@ -296,7 +296,7 @@ def edge_page() -> str:
 
 def scale_page() -> str:
     text = (DOCS / "architecture-at-scale.md").read_text("utf-8")
-    for name, make in scale.TABLES.items():
+    for name, make in TABLES.items():
         text = between(text, name, make())
     return text
 

@@ -9,8 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from docs import scale
-from docs.scale import Choice, Costs, Load, fleet
+from docs.scale.assumptions import ASSUMED, CHOSEN, Choice, Load
+from docs.scale.costs import SOURCES, Costs
+from docs.scale.fleet import fleet, heard_by
+from docs.scale.limits import LIMITS, reached_at
+from docs.scale.tables import BUSY, SIZES, short
 
 ROOT = Path(__file__).parents[2]
 RESULTS = json.loads((ROOT / "bench" / "results" / "latest.json").read_text())["results"]
@@ -55,9 +58,9 @@ def test_a_cost_is_what_the_benchmark_says(name: str, figure: Callable[[], float
 
 
 def test_every_figure_is_explained() -> None:
-    assert list(scale.SOURCES) == [field.name for field in fields(Costs)]
-    assert list(scale.ASSUMED) == [field.name for field in fields(Load)]
-    assert list(scale.CHOSEN) == [field.name for field in fields(Choice)]
+    assert list(SOURCES) == [field.name for field in fields(Costs)]
+    assert list(ASSUMED) == [field.name for field in fields(Load)]
+    assert list(CHOSEN) == [field.name for field in fields(Choice)]
 
 
 def test_a_fleet_reckoned_by_hand() -> None:
@@ -72,9 +75,9 @@ def test_a_fleet_reckoned_by_hand() -> None:
     assert one.gateway_memory == pytest.approx(125e6 + 10_000 * 7_400)
 
 
-@pytest.mark.parametrize("size", scale.SIZES)
+@pytest.mark.parametrize("size", SIZES)
 def test_a_fleet_keeps_to_what_was_chosen(size: int) -> None:
-    for load in (Load(), scale.BUSY):
+    for load in (Load(), BUSY):
         found, choice = fleet(size, load=load), Choice()
         assert found.busy <= choice.busy
         assert size / found.workers <= choice.sessions
@@ -86,7 +89,7 @@ def test_a_fleet_keeps_to_what_was_chosen(size: int) -> None:
 
 @pytest.mark.parametrize(("workers", "room", "hear"), [(1, 50, 1), (10, 1, 1), (100, 50, 39.5), (3, 10_000, 3)])
 def test_how_many_nodes_hear_a_publication(workers: int, room: int, hear: float) -> None:
-    assert scale.heard_by(workers, room) == pytest.approx(hear, rel=0.01)
+    assert heard_by(workers, room) == pytest.approx(hear, rel=0.01)
 
 
 def test_busier_clients_need_more_workers() -> None:
@@ -99,8 +102,8 @@ def test_a_longer_drain_asks_for_less_at_once() -> None:
 
 
 def test_limits_are_said_at_the_size_where_they_are_reached() -> None:
-    for limit in scale.LIMITS:
-        at = scale.reached_at(limit)
+    for limit in LIMITS:
+        at = reached_at(limit)
         assert limit.reached(fleet(at))
         assert not limit.reached(fleet(at / 1.02))
 
@@ -110,12 +113,12 @@ def test_limits_are_said_at_the_size_where_they_are_reached() -> None:
     [(0.0001, "under 0.005"), (0.023, "0.023"), (28.4, "28"), (9_960, "10k"), (999_999, "1M"), (4.1e9, "4.1G")],
 )
 def test_figures_have_two_digits(number: float, text: str) -> None:
-    assert scale.short(number) == text
+    assert short(number) == text
 
 
 @pytest.mark.parametrize("argument", ["many", "0", "-5"])
 def test_the_program_wants_a_number(argument: str) -> None:
     ran = subprocess.run(
-        [sys.executable, str(ROOT / "docs" / "scale.py"), argument], capture_output=True, text=True, check=False
+        [sys.executable, "-m", "docs.scale", argument], cwd=ROOT, capture_output=True, text=True, check=False
     )
-    assert (ran.returncode, ran.stderr) == (1, "Usage: python docs/scale.py CONNECTIONS\n")
+    assert (ran.returncode, ran.stderr) == (1, "Usage: python -m docs.scale CONNECTIONS\n")
