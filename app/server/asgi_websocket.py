@@ -7,14 +7,11 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, MutableMapping
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
-from app.gateway.connection import Receiver
+from app.gateway.connection import Connection, Receiver
 from app.server.handshake import Answer, refusal
 from app.wire.frames import Frame
-
-if TYPE_CHECKING:
-    from app.server.websocket_protocol import WebSocketProtocol
 
 Message = MutableMapping[str, Any]
 Application = Callable[..., Awaitable[None]]
@@ -25,6 +22,16 @@ log = logging.getLogger("carillon.asgi")
 QUEUED_MESSAGES = 16
 
 
+class Upgrade(Connection, Protocol):
+    """A connection whose request for a WebSocket is to be answered, once."""
+
+    def accept(self, answer: Answer, subprotocol: str | None, headers: list[tuple[bytes, bytes]]) -> None:
+        """Sends 101 with these headers beside the answer's own."""
+
+    def refuse(self, response: bytes) -> None:
+        """Sends an HTTP response and ends the connection."""
+
+
 class Disconnected(OSError):
     """Raised from `send` once the client is gone (ASGI: an OSError)."""
 
@@ -32,7 +39,7 @@ class Disconnected(OSError):
 class AsgiWebSocket:
     """The connection's receiver until it is handed over."""
 
-    def __init__(self, connection: "WebSocketProtocol", scope: dict[str, Any], answer: Answer) -> None:
+    def __init__(self, connection: Upgrade, scope: dict[str, Any], answer: Answer) -> None:
         self._connection = connection
         self._scope = scope
         self._answer = answer

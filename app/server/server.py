@@ -153,9 +153,8 @@ class Server(uvicorn.Server):
         state.draining = True
         await self._close_listeners()
         if not self.force_exit:
-            for connection in list(state.connections):
-                if connection not in state.half_open:
-                    connection.shutdown()
+            for connection in state.connections.difference(state.half_open):
+                connection.shutdown()
             await self._settle(lambda: not state.half_open, LATE_REQUESTS)
         for connection in list(state.connections):
             connection.shutdown()

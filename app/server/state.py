@@ -1,8 +1,6 @@
 """What one node's protocols share: uvicorn's state, our settings, and the connections still sending a request head."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from uvicorn.server import ServerState
 
@@ -10,9 +8,12 @@ from app.gateway.rates import Rate
 from app.settings import Settings
 from app.telemetry.counters import Counters
 
-if TYPE_CHECKING:
-    from app.server.arrival import Arrival
-    from app.server.http_protocol import HttpProtocol
+
+class HalfOpen(Protocol):
+    """A connection that is still sending a request head."""
+
+    def head_timed_out(self) -> None:
+        """It took too long: ends the connection."""
 
 
 class NodeState(ServerState):
@@ -27,7 +28,7 @@ class NodeState(ServerState):
         #: From here on every HTTP response closes its connection.
         self.draining = False
         #: Connection -> when its request head must be complete (loop time). Oldest first: the timeout is one for all.
-        self.half_open: dict[Arrival | HttpProtocol, float] = {}
+        self.half_open: dict[HalfOpen, float] = {}
 
     def sweep(self, now: float) -> None:
         """Ends the connections whose head took too long (H5); `now` is loop time. Free where none did."""
