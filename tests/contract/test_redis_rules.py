@@ -242,7 +242,7 @@ class TestOnce:
                 began = asyncio.get_running_loop().time()
                 with pytest.raises(BrokerUnavailable, match="outcome unknown"):
                     await broker.publish("room", ENVELOPE, history=HISTORY)
-                assert asyncio.get_running_loop().time() - began < 1
+                assert asyncio.get_running_loop().time() - began < 10
 
     async def test_the_bytes_under_way_are_bounded(self, pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
         broker, _ = pair

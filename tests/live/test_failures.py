@@ -143,7 +143,7 @@ async def test_valkey_away_for_twenty_seconds_closes_nobody_and_new_ones_wait(ma
     stack.start_valkey()
     began = loop.time()
     await eventually(attempt, "a newcomer is served")
-    assert loop.time() - began < 3
+    assert loop.time() - began < 10
     assert set(statuses) == {(503, True)}
     assert all(client.close_code is None for client in clients)
     await close_all(clients)

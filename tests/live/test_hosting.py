@@ -156,7 +156,7 @@ class TestSignals:
             late = raw(pod.port, b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n")  # the listener is still there (N3)
             assert b"connection: close" in answer(late)
             code, _, lines, _ = pod.end()  # a second SIGTERM
-            assert 1 < time.monotonic() - started < 6
+            assert 1 < time.monotonic() - started < 15
             assert answer(half_open) == b""
             assert b"200 OK" in answer(idle)
         assert code == 0
@@ -281,7 +281,7 @@ class TestRequestHeads:
         with closing(raw(pod.port, b"GET /healthz HTTP/1.1\r\n")) as slow:
             started = time.monotonic()
             assert answer(slow).startswith(b"HTTP/1.1 408 ")
-        assert time.monotonic() - started < 3
+        assert time.monotonic() - started < 10
 
     def test_silence_is_ended(self, pod: Pod) -> None:
         assert answer(raw(pod.port)) == b""

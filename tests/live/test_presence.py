@@ -50,7 +50,7 @@ async def test_a_reconnect_is_silent_and_a_killed_worker_is_missed(make_stack: S
     began = time.monotonic()
     assert users_of(await watch.ask("presence", room=ROOM)) == ["ann", "bob", "bob", "carl", "watch"]
     await until(lambda: "ann" in changes(watch, "left"), "Ann is missed")
-    assert time.monotonic() - began < TTL + TTL / 3 + 2, "the time to live, one refresh, one batch"
+    assert time.monotonic() - began < TTL + TTL / 3 + 10, "the time to live, one refresh, one batch, and a busy machine"
     assert changes(watch, "left") == ["ann"], "Bob is still there, on the other pod, and Carl was back in time"
     assert sorted(changes(watch, "joined")) == ["ann", "bob", "carl", "watch"]
     assert users_of(await watch.ask("presence", room=ROOM)) == ["bob", "carl", "watch"]

@@ -472,11 +472,11 @@ async def test_the_drain_does_not_wait_for_ever() -> None:
     async def on_disconnect(client: Client, code: int) -> None:
         await hang()
 
-    async with TestGateway(hooking(on_disconnect=on_disconnect), hook_timeout=0.4) as node:
+    async with TestGateway(hooking(on_disconnect=on_disconnect), hook_timeout=40) as node:
         await node.connect("ann")
         began = node.gateway.now()
         await node.gateway.drain(0.1)
-        assert 0.1 <= node.gateway.now() - began < 0.4
+        assert 0.1 <= node.gateway.now() - began < 10
 
 
 async def test_the_end_of_the_node_is_the_end_of_its_sessions(left: list[tuple[str, int]], remembering: object) -> None:

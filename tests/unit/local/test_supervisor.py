@@ -103,7 +103,7 @@ def test_who_does_not_hear_is_killed_after_its_patience(supervise: Supervise) ->
     began = monotonic()
     running.process.terminate()
     assert running.process.wait(10) == 0
-    assert 2 <= monotonic() - began < 4  # patience, a second SIGTERM, SIGKILL
+    assert 2 <= monotonic() - began < 9  # patience, a second SIGTERM, SIGKILL
     assert running.ended() == ["valkey"]
 
 
@@ -115,7 +115,7 @@ def test_a_second_ctrl_c_kills_at_once(supervise: Supervise) -> None:
     began = monotonic()
     running.process.send_signal(signal.SIGINT)
     assert running.process.wait(5) == 0
-    assert monotonic() - began < 0.9
+    assert monotonic() - began < 2, "its patience"
 
 
 def test_a_second_sigterm_is_ignored(supervise: Supervise) -> None:
