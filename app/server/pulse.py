@@ -31,7 +31,8 @@ class Pulse:
         gateway = self._gateway
         state = self._state()
         self._slot.beat(state, gateway.broker.echo_age)
-        metrics.READY.set(state is State.READY)
+        # Of the pod: a worker that is missing or hangs says nothing itself (N1).
+        metrics.READY.set(self._slot.pod.worst().ready)
         metrics.BROKER_CONNECTED.set(gateway.broker.connected)
         metrics.BROKER_ECHO_AGE.set(gateway.broker.echo_age)
         metrics.CONNECTIONS.set(len(gateway.registry))
