@@ -67,6 +67,43 @@ def test_runbooks_name_only_metrics_that_exist(page: Path) -> None:
         assert any(exported.startswith(name) for exported in EXPORTED), name
 
 
+def alternatives(pattern: str) -> list[str]:
+    """`a(b|c(d|e))|f` -> `a(b)`, `a(c(d|e))`, `f`: each has to find something."""
+    found: list[str] = []
+    depth = start = 0
+    for at, letter in enumerate(pattern):
+        depth += (letter == "(") - (letter == ")")
+        if letter == "|" and depth == 0:
+            found.append(pattern[start:at])
+            start = at + 1
+    found.append(pattern[start:])
+    if len(found) > 1:
+        return [each for part in found for each in alternatives(part)]
+    before, opened, rest = pattern.partition("(")
+    inner, closed, after = rest.rpartition(")")
+    return [f"{before}({each}){after}" for each in alternatives(inner)] if opened and closed else [pattern]
+
+
+def greps(text: str, command: str) -> list[str]:
+    """What the page looks for in the output of a command."""
+    return re.findall(rf"^{command}.*?\| grep -E '([^']+)'", text, re.MULTILINE)
+
+
+@pytest.mark.parametrize("page", RUNBOOKS, ids=lambda path: path.name)
+def test_what_runbooks_look_for_is_there_to_be_found(page: Path) -> None:
+    text = page.read_text("utf-8")
+    exposed = [f"{name} " for name in EXPORTED]
+    for pattern in (one for found in greps(text, "curl -s http://POD:9000/metrics") for one in alternatives(found)):
+        assert any(re.search(pattern, line) for line in exposed), pattern
+    code = "".join(path.read_text("utf-8") for path in (ROOT / "app").rglob("*.py"))
+    for pattern in (one for found in greps(text, "kubectl logs POD") for one in alternatives(found)):
+        assert re.search(f'log\\.\\w+\\("{pattern}"', code), pattern
+
+
+def test_each_alternative_is_looked_at() -> None:
+    assert alternatives("a_(b|c_(d|e)_f)|g") == ["a_(b)", "a_(c_(d)_f)", "a_(c_(e)_f)", "g"]
+
+
 def test_the_alertmanager_takes_its_configuration() -> None:
     config = ROOT / "monitoring" / "alertmanager" / "alertmanager.yml"
     _agrees(parts.require("amtool"), "check-config", str(config))
