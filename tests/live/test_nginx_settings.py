@@ -242,5 +242,8 @@ def test_load_balancers_checks_are_answered_as_deploy_md_says(gateways: dict[str
         (tmp_path / name).write_text(text)
     with Edge(tmp_path / "edge", INCLUDE=str(tmp_path), **gateways) as edge:
         assert edge.get("/up").status_code == 200
+        rendered = [path.read_text() for path in (edge.run / "include").glob("server*.conf")]
+        (seconds,) = re.findall(r"keepalive_timeout (\d+)s;", "".join(rendered))
+        assert int(seconds) > 600, "Google Cloud's balancers keep idle connections so long"
         (edge.run / "draining").touch()
         assert edge.get("/up").status_code == 503
