@@ -15,7 +15,7 @@ import yaml
 
 from local.ports import HOST, free_ports
 from tests.support import parts
-from tests.support.edge import Answering, Edge
+from tests.support.edge import Answering, Edge, Fainting
 from tests.support.pods import Pod
 
 ELSEWHERE = "127.0.0.2"
@@ -110,6 +110,28 @@ def older(request: pytest.FixtureRequest) -> dict[str, str]:
     if request.param == "an older Nginx":
         return {"NGINX": parts.require("old-nginx")}
     return {"NGINX_VERSION": "1.22.1"}
+
+
+class TestASecondChance:
+    """A change of the peers by DNS ends all tries, and a single peer has only one."""
+
+    @pytest.mark.parametrize("path", ["/ws", "/ws/room", "/sse"])
+    def test_who_meets_no_answer_is_asked_about_once_more(self, tmp_path: Path, path: str) -> None:
+        with Fainting(1) as pod, Edge(tmp_path / "edge", GATEWAYS=f"{HOST}:{pod.port}") as edge:
+            assert edge.get(path).status_code == 200
+            assert pod.methods == ["GET", "GET"]
+
+    def test_and_not_again(self, tmp_path: Path) -> None:
+        with Fainting(9) as pod, Edge(tmp_path / "edge", GATEWAYS=f"{HOST}:{pod.port}") as edge:
+            assert edge.get("/ws").status_code == 502
+            assert pod.methods == ["GET", "GET"]
+
+    def test_what_is_not_idempotent_is_not_sent_again(self, tmp_path: Path) -> None:
+        """N4: it may have been carried out."""
+        with Fainting(1) as pod, Edge(tmp_path / "edge", GATEWAYS=f"{HOST}:{pod.port}") as edge:
+            answer = httpx.post(f"{edge.url}/emulation", content=b"{}", trust_env=False)
+            assert answer.status_code == 502
+            assert pod.methods == ["POST"]
 
 
 class TestWithoutSticky:

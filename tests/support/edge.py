@@ -143,6 +143,26 @@ class Answering(StandIn):
         super().__exit__()
 
 
+class Fainting(StandIn):
+    """In the place of a gateway: ends so many connections without an answer, and answers the others with 200."""
+
+    def __init__(self, faints: int) -> None:
+        self.methods = methods = list[str]()
+
+        class Answer(SilentHandler):
+            def do_GET(self) -> None:
+                methods.append(self.command)
+                if len(methods) > faints:
+                    self.send_response(200)
+                    self.send_header("Content-Length", "0")
+                    self.end_headers()
+                self.close_connection = True
+
+            do_POST = do_GET
+
+        super().__init__(Answer)
+
+
 class Listener(StandIn):
     """In the place of a gateway's internal port: keeps the request lines that it hears, and says nothing."""
 
