@@ -50,7 +50,10 @@ class Child:
         """Starts the process; its output is appended to the log. Raises LocalError where it cannot be started."""
         parent = os.getpid()
 
-        def die_with_parent() -> None:
+        def begin() -> None:
+            # A shell in the background ignores these for all that it starts, and sh could not trap them.
+            for ignored in (signal.SIGINT, signal.SIGQUIT):
+                signal.signal(ignored, signal.SIG_DFL)
             # kill -9 of the supervisor must not leave servers behind. SIGTERM, so that masters end their workers.
             if _libc is not None:
                 _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
@@ -67,7 +70,7 @@ class Child:
                     stdout=log,
                     stderr=subprocess.STDOUT,
                     start_new_session=True,  # the terminal's Ctrl-C reaches the supervisor alone
-                    preexec_fn=die_with_parent,
+                    preexec_fn=begin,
                 )
             except OSError as error:
                 raise LocalError(f"{self.service.name} cannot be started: {error}") from None
