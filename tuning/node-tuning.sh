@@ -1,6 +1,7 @@
 #!/bin/sh
 # Writes settings of a sysctl.d file into the kernel, and again every five minutes (kube-proxy writes one of them too):
-# node-tuning.sh FILE.  One line for each setting that changes; what this kernel does not have is said and left out.
+# node-tuning.sh FILE.  One line for each setting that changes; what this kernel does not have, or does not let a node
+# change that is a container itself (kind), is said and left out.
 set -eu
 file=$1
 sys=${PROC_SYS:-/proc/sys}
@@ -19,8 +20,11 @@ apply() {
         # shellcheck disable=SC2046
         set -- $(cat "$path")
         [ "$*" = "$wanted" ] && continue
-        echo "$wanted" > "$path"
-        echo "$path: $* -> $wanted"
+        if (echo "$wanted" > "$path") 2> /dev/null; then
+            echo "$path: $* -> $wanted"
+        else
+            echo "$path: $* stays, the kernel refuses $wanted: left out"
+        fi
     done < "$file"
 }
 

@@ -204,3 +204,17 @@ def test_the_script_writes_once_and_says_what_is_not_there(kernel: Path) -> None
         if "netfilter" not in setting.name:
             assert (kernel / setting.name.replace(".", "/")).read_text().strip() == setting.value
     assert tune(kernel, file) == [absent]
+
+
+def test_what_the_kernel_refuses_does_not_keep_the_rest_from_being_written(kernel: Path) -> None:
+    """A node of kind is a container: it may not change the size of the machine's connection table."""
+    refused, *rest = FILES["61-carillon-100k.conf"]
+    path = kernel / refused.name.replace(".", "/")
+    path.unlink()
+    path.mkdir()  # nothing can be written there, not even by root
+    said = tune(kernel, catalogue.FOLDER / "61-carillon-100k.conf")
+    assert said[0] == f"{path}:  stays, the kernel refuses {refused.value}: left out"
+    written = [setting for setting in rest if "netfilter" not in setting.name]
+    for setting in written:
+        assert (kernel / setting.name.replace(".", "/")).read_text().strip() == setting.value
+    assert written
