@@ -79,7 +79,10 @@ class Publisher:
         )
         head = (await reader.readuntil(b"\r\n\r\n")).lower()
         size = int(head.partition(b"content-length:")[2].split(b"\r\n", 1)[0])
-        return int(head.split(b" ", 2)[1]), await reader.readexactly(size)
+        status, answer = int(head.split(b" ", 2)[1]), await reader.readexactly(size)
+        if b"\r\nconnection: close\r\n" in head:  # from a pod that drains: the next one is for another
+            self.close()
+        return status, answer
 
     def close(self) -> None:
         if self._streams is not None:
