@@ -10,7 +10,7 @@ from loadtest.checker import Findings
 
 @dataclass
 class Figures(Findings):
-    """Counts, but for `lag_ms`: of all clients' findings, and of what led to them."""
+    """Counts, but for `lag_ms` and `late_ms`: of all clients' findings, and of what led to them."""
 
     clients: int = 0
     #: Clients that said at the end what they have; those that were not there to say it.
@@ -32,6 +32,8 @@ class Figures(Findings):
     clock: int = 0
     #: The longest time that this generator's processes were late for themselves.
     lag_ms: float = 0.0
+    #: The longest time that a publication was sent after it was due.
+    late_ms: float = 0.0
     #: Closes by the server and failed attempts to connect, by code or reason.
     closes: Counter[str] = field(default_factory=Counter)
     attempts: Counter[str] = field(default_factory=Counter)
@@ -68,6 +70,11 @@ class Figures(Findings):
                 f"the generator was late for itself by up to {self.lag_ms:.0f} ms: that much of the latencies may be "
                 "its own; use more processes or machines"
             )
+        if self.late_ms > 500:
+            doubts.append(
+                f"publications were sent up to {self.late_ms:.0f} ms after they were due, which counts: the deployment "
+                "answered late, or PUBLISHERS are too few for RATE"
+            )
         if self.accepted < 0.9 * self.planned:
             doubts.append(f"only {self.accepted} of {self.planned} planned publications were accepted")
         if self.clock:
@@ -91,8 +98,8 @@ def total(parts: Iterable[Figures]) -> Figures:
     whole = Figures()
     for part in parts:
         for name, value in vars(part).items():
-            if name == "lag_ms":
-                whole.lag_ms = max(whole.lag_ms, value)
+            if name in ("lag_ms", "late_ms"):
+                setattr(whole, name, max(getattr(whole, name), value))
             else:
                 setattr(whole, name, getattr(whole, name) + value)
     return whole

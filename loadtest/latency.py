@@ -41,3 +41,7 @@ class Pace:
     def late(self, now: float) -> float:
         """Seconds since the moment that was waited for last."""
         return max(now - self._due, 0.0)
+
+    def missed(self, now: float) -> int:
+        """How many moments have passed that nobody came to, this last one included."""
+        return int((now - self._due) // self._every) + 1 if now >= self._due else 0

@@ -9,6 +9,7 @@ from gevent import sleep, spawn, spawn_later
 from gevent.event import Event
 
 from loadtest.figures import Figures
+from loadtest.latency import Pace
 from loadtest.plan import Plan
 
 #: Seconds that clients have at the end to reach the newest position of their rooms.
@@ -86,6 +87,16 @@ class Share:
         known = self.tops.get(room)
         if known is None or known[0] != epoch or known[1] < offset:
             self.tops[room] = (epoch, offset)
+
+    def due(self, pace: Pace) -> Iterator[float]:
+        """At each moment of a publisher's pace until publishing ends: how many seconds late it is. Counts what the rate
+        asks for, also where nobody came to it."""
+        while not self.quiet.wait(pace.wait(perf_counter())):
+            late = pace.late(perf_counter())
+            self.figures.planned += 1
+            self.figures.late_ms = max(self.figures.late_ms, late * 1000)
+            yield late
+        self.figures.planned += pace.missed(perf_counter())
 
     # Moments of the whole run
 

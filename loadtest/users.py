@@ -29,8 +29,7 @@ class Line:
     def accepted(self) -> None:
         self._number += 1
 
-    def data(self, pace: Pace) -> dict[str, Any]:
-        late = pace.late(perf_counter())
+    def data(self, late: float) -> dict[str, Any]:
         return {"line": self._name, "number": self._number, "sent": time(), "late": late, "pad": self._pad}
 
 
@@ -46,15 +45,14 @@ class ChatUser(Listener):
         share, line = self.share, Line(self.share.plan.payload)
         every = share.plan.clients_of(self.scenario) / share.plan.rate_of(self.scenario)
         pace = Pace(every, perf_counter() + random.random() * every)
-        while not share.quiet.wait(pace.wait(perf_counter())):
-            share.figures.planned += 1
+        for late in share.due(pace):
             if self._is_in:
                 with share.publishing():
-                    self._publish(line, pace)
+                    self._publish(line, late)
 
-    def _publish(self, line: Line, pace: Pace) -> None:
+    def _publish(self, line: Line, late: float) -> None:
         began = perf_counter()
-        answer = self._ask("publish", room=self.room, data=line.data(pace))
+        answer = self._ask("publish", room=self.room, data=line.data(late))
         figures, ms = self.share.figures, (perf_counter() - began) * 1000
         if answer is None:
             figures.unknown += 1
@@ -110,16 +108,15 @@ class Publisher(HttpUser):
     def live(self) -> None:
         pace = Pace(self._every, perf_counter() + random.random() * self._every)
         rooms, rates = zip(*self._rooms, strict=True)
-        while not self.share.quiet.wait(pace.wait(perf_counter())):
-            self.share.figures.planned += 1
+        for late in self.share.due(pace):
             [room] = random.choices(rooms, rates)
             with self.share.publishing():
-                self._publish(room, pace)
+                self._publish(room, late)
         Event().wait()  # until Locust ends it
 
-    def _publish(self, room: str, pace: Pace) -> None:
+    def _publish(self, room: str, late: float) -> None:
         line, figures = self._lines[room], self.share.figures
-        body = {"room": room, "data": line.data(pace)}
+        body = {"room": room, "data": line.data(late)}
         url = f"{self.share.plan.api_url}/api/publish"
         name = "/api/publish"
         with self.client.post(

@@ -25,8 +25,10 @@ def test_processes_are_added_up() -> None:
     one, other = fine(lost=1), fine(lost=2)
     one.closes["3008"], other.closes["3008"] = 1, 2
     one.lag_ms, other.lag_ms = 30.0, 20.0
+    one.late_ms, other.late_ms = 5.0, 6.0
     whole = total([one, other])
-    assert (whole.clients, whole.lost, whole.closes["3008"], whole.lag_ms) == (4, 3, 3, 30.0)
+    assert (whole.clients, whole.lost, whole.closes["3008"]) == (4, 3, 3)
+    assert (whole.lag_ms, whole.late_ms) == (30.0, 6.0)
 
 
 def test_findings_of_clients_are_added_up() -> None:
@@ -68,6 +70,7 @@ def test_what_fails_a_run(figures: Figures, says: str) -> None:
     ("figures", "says"),
     [
         (Figures(lag_ms=150.0), "late for itself by up to 150 ms"),
+        (Figures(late_ms=2000.0), "up to 2000 ms after they were due"),
         (Figures(planned=10, accepted=8), "only 8 of 10"),
         (Figures(clock=4), "clocks of the machines differ"),
         (Figures(settled=3, with_history=1), "2 clients were in rooms without history"),
