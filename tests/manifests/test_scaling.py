@@ -170,9 +170,15 @@ def test_a_budget_that_holds_up_a_node_is_seen(production: Manifests, path: str,
     assert undrainable(production.changed("PodDisruptionBudget/carillon-gateway", path, value))
 
 
-def test_pods_are_spread_over_zones_and_nodes(manifests: Manifests) -> None:
+def test_pods_are_spread_over_nodes_and_zones(manifests: Manifests) -> None:
+    """By one constraint: the scheduler spreads nothing over nodes that lack the label of any, and zones are often none."""
     for pod in manifests.pods():
         if pod.component in ("gateway", "edge") and pod.owner.startswith("Deployment"):
-            constraints = pod.spec["topologySpreadConstraints"]
-            assert all(support.matches(constraint["labelSelector"], pod.labels) for constraint in constraints)
-            assert {constraint["topologyKey"] for constraint in constraints} >= {"kubernetes.io/hostname"}
+            (constraint,) = pod.spec["topologySpreadConstraints"]
+            assert constraint["topologyKey"] == "kubernetes.io/hostname"
+            assert support.matches(constraint["labelSelector"], pod.labels)
+            (zone,) = pod.spec["affinity"]["podAntiAffinity"]["preferredDuringSchedulingIgnoredDuringExecution"]
+            assert zone["podAffinityTerm"]["topologyKey"] == "topology.kubernetes.io/zone"
+            assert support.matches(zone["podAffinityTerm"]["labelSelector"], pod.labels)
+            for among in (constraint, zone["podAffinityTerm"]):
+                assert among["matchLabelKeys"] == ["pod-template-hash"], "old pods of a roll do not count"

@@ -24,7 +24,7 @@ capabilities:
   drop: [ALL]
 {{- end -}}
 
-{{/* Where pods run; evenly over zones and nodes as far as it goes, pods of one version among themselves.
+{{/* Where pods run: evenly over nodes and zones as far as it goes, pods of one version among themselves.
 Takes (list $ component values). */}}
 {{- define "carillon.placement" -}}
 {{- $args := . -}}
@@ -33,19 +33,22 @@ topologySpreadConstraints:
 {{- if .topologySpreadConstraints }}
   {{- toYaml .topologySpreadConstraints | nindent 2 }}
 {{- else }}
-  {{- range list "topology.kubernetes.io/zone" "kubernetes.io/hostname" }}
   - maxSkew: 1
-    topologyKey: {{ . }}
+    topologyKey: kubernetes.io/hostname
     whenUnsatisfiable: ScheduleAnyway
-    labelSelector:
-      matchLabels:
-        {{- include "carillon.selector" $args | nindent 8 }}
-    matchLabelKeys: [pod-template-hash]
-  {{- end }}
+    {{- include "carillon.ofOneVersion" $args | nindent 4 }}
 {{- end }}
-{{- with .affinity }}
 affinity:
-  {{- toYaml . | nindent 2 }}
+{{- if .affinity }}
+  {{- toYaml .affinity | nindent 2 }}
+{{- else }}
+  # Zones are no second constraint: the scheduler spreads nothing over nodes that lack the label of any.
+  podAntiAffinity:
+    preferredDuringSchedulingIgnoredDuringExecution:
+      - weight: 100
+        podAffinityTerm:
+          topologyKey: topology.kubernetes.io/zone
+          {{- include "carillon.ofOneVersion" $args | nindent 10 }}
 {{- end }}
 {{- with .priorityClassName }}
 priorityClassName: {{ . }}
@@ -54,6 +57,14 @@ priorityClassName: {{ . }}
 {{ . }}
 {{- end }}
 {{- end }}
+{{- end -}}
+
+{{/* Pods that count: during a roll the old ones do not. Takes (list $ component ...). */}}
+{{- define "carillon.ofOneVersion" -}}
+labelSelector:
+  matchLabels:
+    {{- include "carillon.selector" . | nindent 4 }}
+matchLabelKeys: [pod-template-hash]
 {{- end -}}
 
 {{/* Which nodes. Takes values. */}}
