@@ -171,7 +171,7 @@ def test_a_budget_that_holds_up_a_node_is_seen(production: Manifests, path: str,
 
 
 def test_pods_are_spread_over_nodes_and_zones(manifests: Manifests) -> None:
-    """By one constraint: the scheduler spreads nothing over nodes that lack the label of any, and zones are often none."""
+    """By one constraint: the scheduler spreads nothing over nodes that lack a label of any, and many have no zone."""
     for pod in manifests.pods():
         if pod.component in ("gateway", "edge") and pod.owner.startswith("Deployment"):
             (constraint,) = pod.spec["topologySpreadConstraints"]
