@@ -316,7 +316,7 @@ def test_the_autoscaler_goes_up_and_down(installed: Cluster, images: Images, loa
     if "custom.metrics.k8s.io/v1beta1" not in installed.api_versions():
         pytest.skip("this cluster has no custom metrics API: prometheus-adapter is not installed")
     path = f"/apis/custom.metrics.k8s.io/v1beta1/namespaces/{installed.namespace}/pods/*/carillon_connections"
-    monitored = _labels_for_prometheus(installed)
+    monitored = labels_for_prometheus(installed)
     installed.release("upgrade", _autoscaled(images, monitored=monitored))
     # Else Prometheus does not scrape this namespace, or the adapter lacks helm/carillon/files/prometheus-adapter.yaml.
     wait_until(lambda: _answers(installed, path), "the custom metric carillon_connections", 180, every=LOOK_AGAIN)
@@ -328,10 +328,13 @@ def test_the_autoscaler_goes_up_and_down(installed: Cluster, images: Images, loa
     wait_until(lambda: len(installed.pods("gateway")) == 2, "two pods for nobody", 600, every=LOOK_AGAIN)
 
 
-def _labels_for_prometheus(cluster: Cluster) -> dict[str, str] | None:
-    """Those that the first Prometheus of the operator looks for; None where there is no operator."""
-    if "monitoring.coreos.com/v1" not in cluster.api_versions():
+def labels_for_prometheus(cluster: Cluster) -> dict[str, str] | None:
+    """Those that the first Prometheus of the operator looks for; None where nothing looks for ServiceMonitors."""
+    types = cluster.kubectl("api-resources", "--api-group=monitoring.coreos.com", "--output=name").split()
+    if "servicemonitors.monitoring.coreos.com" not in types:
         return None
+    if "prometheuses.monitoring.coreos.com" not in types:  # not the operator, but what takes over from it
+        return {}
     listed = cluster.kubectl("get", "prometheuses.monitoring.coreos.com", "--all-namespaces", "--output=json")
     selectors = [one["spec"].get("serviceMonitorSelector") or {} for one in json.loads(listed)["items"]]
     labels: dict[str, str] = selectors[0].get("matchLabels", {}) if selectors else {}

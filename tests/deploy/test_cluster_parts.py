@@ -1,5 +1,6 @@
 """What the tests on a cluster are made of, as far as it can be tested without one."""
 
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ import yaml
 from kubernetes_validate import validate
 
 from tests.deploy.load_pod import LoadPod, imports, manifests, shipped, troubles, unevenness
-from tests.deploy.test_cluster import values
+from tests.deploy.test_cluster import labels_for_prometheus, values
 from tests.support import parts
 from tests.support.cluster import (
     OWN,
@@ -240,3 +241,26 @@ def test_a_load_program_is_asked_by_exec(tmp_path: Path, monkeypatch: pytest.Mon
         *("--namespace=here", "exec", "load", "--container=load", "--"),
         *("python", "-m", "tests.deploy.load_program", "ask", "settle"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("types", "labels"),
+    [
+        ("", None),
+        ("podmonitors prometheusrules", None),
+        ("servicemonitors", {}),  # some take the operator's types over without its Prometheus
+        ("prometheuses servicemonitors", {"release": "prometheus"}),
+    ],
+)
+def test_monitors_get_the_labels_that_prometheus_looks_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, types: str, labels: dict[str, str] | None
+) -> None:
+    """With a kubectl of a cluster that has these types."""
+    found = {"items": [{"spec": {"serviceMonitorSelector": {"matchLabels": {"release": "prometheus"}}}}]}
+    names = "\n".join(f"{one}.monitoring.coreos.com" for one in types.split())
+    get = f"echo '{json.dumps(found)}'" if "prometheuses" in types else "exit 1"
+    fake = tmp_path / "kubectl"
+    fake.write_text(f"#!/bin/sh\ncase $2 in\napi-resources) echo '{names}' ;;\nget) {get} ;;\nesac\n")
+    fake.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    assert labels_for_prometheus(Cluster("here", tmp_path)) == labels
