@@ -76,6 +76,14 @@ def test_every_clock_is_long_enough(manifests: Manifests) -> None:
     assert too_short(manifests) == []
 
 
+def test_old_edges_and_old_gateways_go_at_the_same_time(manifests: Manifests) -> None:
+    """A release rolls both. Who is told by an old edge while old gateways take clients may be told once more by one."""
+    deployments = [
+        each for each in manifests.of("Deployment") if each["metadata"]["name"].endswith(("-gateway", "-edge"))
+    ]
+    assert len({each["spec"]["minReadySeconds"] for each in deployments}) == 1
+
+
 @pytest.mark.parametrize(
     ("target", "path", "value"),
     [
