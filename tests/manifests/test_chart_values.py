@@ -149,6 +149,16 @@ def test_dns_may_have_other_ports() -> None:
         }
 
 
+def test_a_route_may_say_nothing_of_timeouts() -> None:
+    """GKE's Gateway takes no route that does (`UnsupportedValue`)."""
+    route = ("gatewayApi.enabled=true", 'gatewayApi.parentRefs:=[{"name": "public"}]')
+    said = {"request": "0s", "backendRequest": "0s"}
+    for values, wanted in ((route, said), ((*route, "gatewayApi.timeouts=false"), None)):
+        (rule,) = with_values(*values).one("HTTPRoute", "carillon")["spec"]["rules"]
+        assert rule.get("timeouts") == wanted
+        assert rule["backendRefs"]
+
+
 @pytest.mark.parametrize(
     ("values", "pods"),
     [
