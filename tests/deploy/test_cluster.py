@@ -128,7 +128,7 @@ def test_the_cluster_would_take_the_overlay(cluster: Cluster, folder: Path) -> N
 
 def _would_take(cluster: Cluster, rendered: str) -> None:
     documents = in_namespace(list(yaml.safe_load_all(rendered)), cluster.namespace)
-    ours, unknown = known(documents, cluster.api_versions())
+    ours, unknown = known(documents, cluster.api_versions(), cluster.kinds())
     if unknown:
         print(f"NOT tried, as this cluster has no such API: {', '.join(unknown)}")
     arguments = ("apply", "--server-side", "--dry-run=server", "--warnings-as-errors", "-f", "-")

@@ -100,8 +100,17 @@ class TestManifests:
         assert binding["subjects"][0]["namespace"] == "here"
         assert self.DOCUMENTS[1]["metadata"]["namespace"] == "there"
 
-    def test_of_unknown_kinds_are_named(self) -> None:
-        ours, unknown = known(in_namespace(self.DOCUMENTS, "here"), {"v1", "rbac.authorization.k8s.io/v1"})
+    @pytest.mark.parametrize(
+        ("versions", "kinds"),
+        [
+            ({"v1", "rbac.authorization.k8s.io/v1"}, {"Service", "RoleBinding"}),
+            ({"v1", "rbac.authorization.k8s.io/v1", "keda.sh/v1alpha1"}, {"Service", "RoleBinding", "ScaledJob"}),
+            ({"v1", "rbac.authorization.k8s.io/v1", "keda.sh/v2"}, {"Service", "RoleBinding", "ScaledObject"}),
+        ],
+        ids=["no group", "no kind", "no version"],
+    )
+    def test_of_unknown_kinds_are_named(self, versions: set[str], kinds: set[str]) -> None:
+        ours, unknown = known(in_namespace(self.DOCUMENTS, "here"), versions, kinds)
         assert [one["kind"] for one in ours] == ["Service", "RoleBinding"]
         assert unknown == ["ScaledObject (keda.sh/v1alpha1)"]
 

@@ -138,6 +138,10 @@ class Cluster:
     def api_versions(self) -> set[str]:
         return set(self.kubectl("api-versions").split())
 
+    def kinds(self) -> set[str]:
+        """Of all groups, as the last column of the table has them."""
+        return {line.split()[-1] for line in self.kubectl("api-resources", "--no-headers").splitlines()}
+
     def log_tails(self, lines: int = 30) -> list[tuple[str, str]]:
         """What a failure is shown with."""
         pods = [name for name in self._tried("get", "pods", "--output=name").split() if name.startswith("pod/")]
@@ -214,10 +218,16 @@ def without_accounts(documents: Sequence[dict[str, Any]]) -> list[dict[str, Any]
     return list(changed)
 
 
-def known(documents: Sequence[dict[str, Any]], versions: set[str]) -> tuple[list[dict[str, Any]], list[str]]:
-    """Those that the cluster has an API for, and what it has none for."""
-    unknown = sorted({f"{one['kind']} ({one['apiVersion']})" for one in documents if one["apiVersion"] not in versions})
-    return [one for one in documents if one["apiVersion"] in versions], unknown
+def known(
+    documents: Sequence[dict[str, Any]], versions: set[str], kinds: set[str]
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """Those that the cluster has an API for, and what it has none for: some have a group and not all of its kinds."""
+
+    def is_known(one: dict[str, Any]) -> bool:
+        return one["apiVersion"] in versions and one["kind"] in kinds
+
+    unknown = sorted({f"{one['kind']} ({one['apiVersion']})" for one in documents if not is_known(one)})
+    return [one for one in documents if is_known(one)], unknown
 
 
 def schedulable(nodes: Sequence[Mapping[str, Any]]) -> list[str]:
