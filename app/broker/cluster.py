@@ -7,6 +7,7 @@ from itertools import count
 import structlog
 
 from app.broker.backoff import backoff
+from app.broker.outage import Outage
 from app.broker.shard import Shard
 from app.broker.shards import ShardMaker
 from app.broker.topology import SLOTS, NotFound, SlotRange, find_slots, slot_of
@@ -53,6 +54,7 @@ class Cluster:
     async def _follow(self) -> None:
         """Looks where the slots are whenever somebody asked; never in a tight loop."""
         attempt = 0
+        outage = Outage("cluster")
         while True:
             await self._asked.wait()
             self._asked.clear()
@@ -60,10 +62,11 @@ class Cluster:
                 ranges = await find_slots(self._maker.url, self._shards, self._maker.settings.broker_timeout)
             except NotFound as error:
                 attempt += 1
-                log.warning("broker.unreachable", link="cluster", reason=str(error), attempt=attempt)
+                outage.failed(str(error))
                 self._asked.set()
             else:
                 attempt = 0
+                outage.is_over()
                 self._apply(ranges)
             await asyncio.sleep(backoff(attempt + 2, self._maker.settings.broker_backoff_max))
 

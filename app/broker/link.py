@@ -4,13 +4,10 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Generic
 
-import structlog
-
 from app.broker.backoff import backoff
 from app.broker.connection import AnyConnection, ConnectionLost, NotSent, ReplyError
+from app.broker.outage import Outage
 from app.broker.stats import Stats
-
-log = structlog.get_logger()
 
 
 class Link(Generic[AnyConnection]):
@@ -32,6 +29,7 @@ class Link(Generic[AnyConnection]):
         self._timeout = timeout
         self._backoff_max = backoff_max
         self._stats = stats
+        self._outage = Outage(name)
         self._up = up
         self._down = down
         self._task: asyncio.Task[None] | None = None
@@ -69,22 +67,19 @@ class Link(Generic[AnyConnection]):
 
     async def _keep_up(self) -> None:
         loop = asyncio.get_running_loop()
-        attempt, unreachable = 0, False
+        attempt = 0
         while True:
             try:
                 async with asyncio.timeout(self._timeout):
                     connection = await self._dial()
             except (OSError, ReplyError, ConnectionLost) as error:  # TimeoutError is an OSError
-                attempt, unreachable = attempt + 1, True
-                reason = str(error) or type(error).__name__
-                log.warning("broker.unreachable", link=self._name, reason=reason, attempt=attempt)
+                attempt += 1
+                self._outage.failed(str(error) or type(error).__name__)
                 await asyncio.sleep(backoff(attempt, self._backoff_max))
                 continue
             if self.since:
                 self._stats.reconnects += 1
-            if unreachable:
-                unreachable = False
-                log.info("broker.reachable", link=self._name)
+            self._outage.is_over()
             await self._hold(connection)
             # A server that takes connections and ends them at once is not asked in a tight loop.
             attempt = 1 if loop.time() - self.since > self._backoff_max else attempt + 1
