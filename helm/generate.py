@@ -153,6 +153,7 @@ CONSTRAINTS: dict[str, dict[str, Any]] = {
     "gatewayApi.parentRefs": {"items": PEER},
     "gatewayApi.hostnames": HOSTS,
     "gatewayApi.annotations": TEXTS,
+    "gatewayApi.appProtocol": {"enum": ["", "http", "kubernetes.io/ws"]},
     "networkPolicy.clients": PEERS,
     "networkPolicy.prometheus": PEERS,
     "networkPolicy.backends": PEERS,

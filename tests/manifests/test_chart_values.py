@@ -159,6 +159,21 @@ def test_a_route_may_say_nothing_of_timeouts() -> None:
         assert rule["backendRefs"]
 
 
+@pytest.mark.parametrize(("more", "front"), [((), "carillon-edge"), (("edge.enabled=false",), "carillon-gateway")])
+def test_the_port_that_a_route_leads_to_may_say_that_it_speaks_websocket(more: tuple[str, ...], front: str) -> None:
+    """Some Gateways pass no upgrade on to others."""
+    route = ("gatewayApi.enabled=true", 'gatewayApi.parentRefs:=[{"name": "public"}]', *more)
+
+    def said(*values: str) -> dict[str, str]:
+        services = with_values(*route, *values).of("Service")
+        ports = [(each["metadata"]["name"], port) for each in services for port in each["spec"]["ports"]]
+        return {f"{name} {port['name']}": port["appProtocol"] for name, port in ports if "appProtocol" in port}
+
+    assert said() == {}
+    name = "http" if front == "carillon-edge" else "public"
+    assert said("gatewayApi.appProtocol=kubernetes.io/ws") == {f"{front} {name}": "kubernetes.io/ws"}
+
+
 @pytest.mark.parametrize(
     ("values", "pods"),
     [

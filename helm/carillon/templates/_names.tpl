@@ -57,6 +57,11 @@ helm.sh/chart: {{ printf "%s-%s" (index . 0).Chart.Name (index . 0).Chart.Versio
 {{ ternary 80 8000 .Values.edge.enabled }}
 {{- end -}}
 
+{{/* What that says about itself to a Gateway. */}}
+{{- define "carillon.appProtocol" -}}
+{{- if .Values.gatewayApi.enabled }}{{ .Values.gatewayApi.appProtocol }}{{ end -}}
+{{- end -}}
+
 {{- define "carillon.autoscaled" -}}
 {{- if or .Values.autoscaling.enabled .Values.keda.enabled }}yes{{ end -}}
 {{- end -}}
