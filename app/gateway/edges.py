@@ -50,6 +50,13 @@ class Edges:
         self._going: set[str] = set()
         self._told: dict[str, None] = {}
         self._calls, self._calls_state = Rate(CALLS, 10 * CALLS), 0.0
+        self._has_warned = False
+
+    def not_trusted(self, peer: str) -> None:
+        """Somebody calls itself an edge whose word does not count. Said once, as clients can say so too."""
+        if not self._has_warned:
+            self._has_warned = True
+            log.warning("edge.not_trusted", peer=peer, setting="CARILLON_TRUSTED_PROXIES")
 
     def drain(self, edge: str, window: float) -> None:
         """Says `goodbye` to its sessions, on all nodes, within `window` seconds. Asked again, it sees to those who came

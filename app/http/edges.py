@@ -1,6 +1,7 @@
 """What an edge asks of the gateways, on the internal port: to say goodbye to the sessions that came through it."""
 
 import sys
+from collections.abc import Callable
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Query, Request, Response, WebSocket
@@ -27,15 +28,18 @@ async def drain(
     return Response(status_code=204)
 
 
-def edge_of(websocket: WebSocket) -> str:
-    """Through which edge an upgrade came; empty where nobody trusted says so.
+def edge_of(websocket: WebSocket, not_trusted: Callable[[str], None]) -> str:
+    """Through which edge an upgrade came; empty where nobody trusted says so. Who says so and is not goes to
+    `not_trusted`, by its address.
 
     Uvicorn gives a client no port exactly where it has believed a proxy about its address (`trusted_proxies`)."""
     client = websocket.scope.get("client")
-    if client is None or client[1] != 0:
-        return ""
     for name, value in websocket.scope["headers"]:
-        if name == HEADER:
+        if name == HEADER and client is not None:
             named: str = value.decode("latin-1")
-            return sys.intern(named) if EDGE_ID.fullmatch(named) else ""
+            if client[1] != 0:
+                not_trusted(client[0])
+            elif EDGE_ID.fullmatch(named):
+                return sys.intern(named)
+            return ""
     return ""

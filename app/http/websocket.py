@@ -79,14 +79,14 @@ async def _serve(websocket: WebSocket, room: str | None, dependencies: HookDepen
     fast = websocket.scope.get("extensions", {}).get("carillon.connection")
     if fast is None:
         portable = PortableConnection(websocket, address)
-        session = Session(gateway, portable, format, room, hook_values, edge_of(websocket))
+        session = Session(gateway, portable, format, room, hook_values, edge_of(websocket, gateway.edges.not_trusted))
         gateway.add(session, _credentials(gateway, websocket))
         await portable.serve(session)
     else:
         # The connection outlives this task: the session is called back from now on, and keeps nothing of it (H3).
         connection = fast["connection"]
         connection.address = address
-        session = Session(gateway, connection, format, room, hook_values, edge_of(websocket))
+        session = Session(gateway, connection, format, room, hook_values, edge_of(websocket, gateway.edges.not_trusted))
         gateway.add(session, _credentials(gateway, websocket))
         connection.hand_over(session)
 

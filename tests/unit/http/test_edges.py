@@ -34,11 +34,26 @@ def upgrade(client: tuple[str, int] | None, *named: str) -> WebSocket:
     ],
 )
 def test_the_edge_is_what_a_trusted_proxy_says(client: tuple[str, int], named: list[str], edge: str) -> None:
-    assert edge_of(upgrade(client, *named)) == edge
+    strangers: list[str] = []
+    assert edge_of(upgrade(client, *named), strangers.append) == edge
+    assert strangers == ([client[0]] if client == DIRECT else [])
 
 
 def test_sessions_of_one_edge_share_its_name() -> None:
-    assert edge_of(upgrade(BELIEVED, EDGE)) is edge_of(upgrade(BELIEVED, EDGE))
+    nobody: list[str] = []
+    one, other = (edge_of(upgrade(BELIEVED, EDGE), nobody.append) for _ in range(2))
+    assert one is other
+
+
+async def test_an_edge_that_is_not_trusted_is_told_once(capsys: pytest.CaptureFixture[str]) -> None:
+    """It would be taken for the client, and cut its clients off when it goes: without a word, and without an error."""
+    async with TestGateway() as node:
+        for _ in range(3):
+            node.gateway.edges.not_trusted("10.1.2.3")
+    said = [line for line in capsys.readouterr().out.splitlines() if "edge.not_trusted" in line]
+    assert len(said) == 1
+    assert "10.1.2.3" in said[0]
+    assert "CARILLON_TRUSTED_PROXIES" in said[0]
 
 
 async def test_a_session_keeps_it() -> None:
