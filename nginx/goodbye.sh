@@ -20,6 +20,7 @@ now() {
 # tells all workers, is away, another worker of each pod.
 say_goodbye() {
     end=$(($(now) + $2))
+    : >"$run/told"
     post=$(http_client)
     if [ "$post" = true ]; then
         say "neither curl nor wget is here: the gateways are not told, and connections will be cut"
@@ -40,6 +41,9 @@ say_goodbye() {
             break
         fi
     done
+    if [ "$post" != true ] && ! [ -s "$run/told" ]; then
+        say "no gateway of CARILLON_EDGE_INTERNAL_GATEWAYS took the call: who was connected got no goodbye"
+    fi
 }
 
 http_client() {
@@ -52,14 +56,19 @@ http_client() {
     fi
 }
 
-# A gateway that does not answer is asked again, or is gone with its sessions.
+# A gateway that does not answer is asked again, or is gone with its sessions. That one has taken the call is kept in a
+# file, as these run beside each other.
 post_by_curl() {
-    curl --silent --output /dev/null --noproxy '*' --request POST --max-time 2 "$1" || :
+    if curl --silent --fail --output /dev/null --noproxy '*' --request POST --max-time 2 "$1"; then
+        echo yes >"$run/told"
+    fi
 }
 
 post_by_wget() {
     # Not every wget has a timeout of its own.
-    no_proxy='*' timeout 2 wget -q -O /dev/null --post-data '' "$1" 2>/dev/null || :
+    if no_proxy='*' timeout 2 wget -q -O /dev/null --post-data '' "$1" 2>/dev/null; then
+        echo yes >"$run/told"
+    fi
 }
 
 # The internal ports of all gateways: a name once for each of its addresses, where there is getent; else as it is. A DNS

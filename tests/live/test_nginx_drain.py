@@ -331,6 +331,16 @@ def test_curl_or_wget_asks_the_gateways(alone: Edge, tmp_path: Path, client: str
         assert "neither curl nor wget is here" in said
 
 
+def test_that_no_gateway_takes_the_call_is_said(alone: Edge) -> None:
+    """A policy that is too strict, a wrong port: nobody would know why clients were cut."""
+    drain = alone.script("drain.sh", DRAIN_TIMEOUT="2")
+    said = drain.communicate(timeout=20)[1]
+    assert drain.returncode == 0
+    assert said == (
+        "edge: no gateway of CARILLON_EDGE_INTERNAL_GATEWAYS took the call: who was connected got no goodbye\n"
+    )
+
+
 def test_hundreds_of_gateways_are_asked_a_few_at_a_time(alone: Edge, tmp_path: Path) -> None:
     """Each call is a process in the memory of an edge that is full of connections."""
     gateways = [f"127.0.0.1:{port}" for port in range(20001, 20101)]
