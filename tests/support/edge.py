@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from http.server import ThreadingHTTPServer
 from pathlib import Path
 from signal import SIGQUIT, Signals
@@ -24,7 +24,15 @@ NGINX = Path(__file__).resolve().parents[2] / "nginx"
 class Edge:
     """`with Edge(folder, GATEWAYS="127.0.0.1:8000") as edge: ...`; settings by the ends of their names."""
 
-    def __init__(self, folder: Path, *, path: str = os.environ.get("PATH", os.defpath), **settings: str) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        path: str = os.environ.get("PATH", os.defpath),
+        within: Sequence[str] = (),
+        **settings: str,
+    ) -> None:
+        """`within`: a command that starts it, in namespaces of its own for instance."""
         folder.mkdir(parents=True, exist_ok=True)
         self.port, self.status_port = free_ports(2)
         self.url = f"http://{HOST}:{self.port}"
@@ -36,7 +44,7 @@ class Edge:
         self._child = Child(
             Service(
                 name=folder.name,
-                command=("sh", str(NGINX / "entrypoint.sh")),
+                command=(*within, "sh", str(NGINX / "entrypoint.sh")),
                 log=folder / "log",
                 env=self.environ,
                 is_ready=lambda: probes.http_status(self.status_port, "/healthz") == 200,
