@@ -5,6 +5,7 @@ import time
 import httpx
 import pytest
 from fastapi import WebSocket
+from structlog.testing import capture_logs
 
 from app.gateway.edges import CALLS
 from app.http.edges import edge_of
@@ -45,15 +46,15 @@ def test_sessions_of_one_edge_share_its_name() -> None:
     assert one is other
 
 
-async def test_an_edge_that_is_not_trusted_is_told_once(capsys: pytest.CaptureFixture[str]) -> None:
+async def test_an_edge_that_is_not_trusted_is_told_once() -> None:
     """It would be taken for the client, and cut its clients off when it goes: without a word, and without an error."""
     async with TestGateway() as node:
-        for _ in range(3):
-            node.gateway.edges.not_trusted("10.1.2.3")
-    said = [line for line in capsys.readouterr().out.splitlines() if "edge.not_trusted" in line]
-    assert len(said) == 1
-    assert "10.1.2.3" in said[0]
-    assert "CARILLON_TRUSTED_PROXIES" in said[0]
+        with capture_logs() as logs:
+            for _ in range(3):
+                node.gateway.edges.not_trusted("10.1.2.3")
+    (said,) = (line for line in logs if line["event"] == "edge.not_trusted")
+    assert "10.1.2.3" in repr(said)
+    assert "CARILLON_TRUSTED_PROXIES" in repr(said)
 
 
 async def test_a_session_keeps_it() -> None:
