@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import shutil
 import subprocess
 import time
@@ -343,7 +344,8 @@ def test_curl_or_wget_asks_the_gateways(alone: Edge, tmp_path: Path, client: str
         said = drain.communicate(timeout=20)[1]
     assert drain.returncode == 0
     if client:
-        assert heard.lines[0] == f"POST /edges/{alone.id}/drain?window=30 HTTP/1.1"
+        # A clock of whole seconds may have moved on meanwhile.
+        assert re.fullmatch(rf"POST /edges/{alone.id}/drain\?window=(30|29) HTTP/1\.1", heard.lines[0])
         assert said == ""
     else:
         assert heard.lines == []
