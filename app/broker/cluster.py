@@ -53,7 +53,6 @@ class Cluster:
 
     async def _follow(self) -> None:
         """Looks where the slots are whenever somebody asked; never in a tight loop."""
-        attempt = 0
         outage = Outage("cluster")
         while True:
             await self._asked.wait()
@@ -61,14 +60,12 @@ class Cluster:
             try:
                 ranges = await find_slots(self._maker.url, self._shards, self._maker.settings.broker_timeout)
             except NotFound as error:
-                attempt += 1
                 outage.failed(str(error))
                 self._asked.set()
             else:
-                attempt = 0
                 outage.is_over()
                 self._apply(ranges)
-            await asyncio.sleep(backoff(attempt + 2, self._maker.settings.broker_backoff_max))
+            await asyncio.sleep(backoff(outage.failures + 2, self._maker.settings.broker_backoff_max))
 
     def _apply(self, ranges: list[SlotRange]) -> None:
         first_time = not self._shards

@@ -13,14 +13,15 @@ class Outage:
 
     def __init__(self, link: str) -> None:
         self._link = link
-        self._failures = 0
+        #: So far; 0: it is over, or none has begun.
+        self.failures = 0
 
     def failed(self, reason: str) -> None:
-        self._failures += 1
-        if self._failures % SELDOM == 0 or self._failures.bit_count() == 1:
-            log.warning("broker.unreachable", link=self._link, reason=reason, attempt=self._failures)
+        self.failures += 1
+        if self.failures % SELDOM == 0 or self.failures.bit_count() == 1:
+            log.warning("broker.unreachable", link=self._link, reason=reason, attempt=self.failures)
 
     def is_over(self) -> None:
-        if self._failures:
-            log.info("broker.reachable", link=self._link, attempts=self._failures + 1)
-        self._failures = 0
+        if self.failures:
+            log.info("broker.reachable", link=self._link, attempts=self.failures + 1)
+        self.failures = 0
