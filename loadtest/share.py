@@ -89,13 +89,14 @@ class Share:
             self.tops[room] = (epoch, offset)
 
     def due(self, pace: Pace) -> Iterator[float]:
-        """At each moment of a publisher's pace until publishing ends: how many seconds late it is. Counts what the rate
-        asks for, also where nobody came to it."""
+        """At each moment of a publisher's pace until publishing ends: how many seconds late it is. What is done then
+        is under way until the next one is asked for. Counts what the rate asks for, also where nobody came to it."""
         while not self.quiet.wait(pace.wait(perf_counter())):
             late = pace.late(perf_counter())
             self.figures.planned += 1
             self.figures.late_ms = max(self.figures.late_ms, late * 1000)
-            yield late
+            with self.publishing():
+                yield late
         self.figures.planned += pace.missed(perf_counter())
 
     # Moments of the whole run

@@ -76,17 +76,18 @@ async def _serve(websocket: WebSocket, room: str | None, dependencies: HookDepen
     binary = MSGPACK_SUBPROTOCOL in websocket.scope["subprotocols"]
     await websocket.accept(MSGPACK_SUBPROTOCOL if binary else None)
     format = MSGPACK if binary else JSON
+    edge = edge_of(websocket, gateway.edges.not_trusted)
     fast = websocket.scope.get("extensions", {}).get("carillon.connection")
     if fast is None:
         portable = PortableConnection(websocket, address)
-        session = Session(gateway, portable, format, room, hook_values, edge_of(websocket, gateway.edges.not_trusted))
+        session = Session(gateway, portable, format, room, hook_values, edge)
         gateway.add(session, _credentials(gateway, websocket))
         await portable.serve(session)
     else:
         # The connection outlives this task: the session is called back from now on, and keeps nothing of it (H3).
         connection = fast["connection"]
         connection.address = address
-        session = Session(gateway, connection, format, room, hook_values, edge_of(websocket, gateway.edges.not_trusted))
+        session = Session(gateway, connection, format, room, hook_values, edge)
         gateway.add(session, _credentials(gateway, websocket))
         connection.hand_over(session)
 

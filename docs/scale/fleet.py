@@ -72,19 +72,19 @@ def fleet(connections: float, costs: Costs = COSTS, load: Load = LOAD, choice: C
     publications = connections * load.deliveries / load.room
     hearing = heard_by(workers, load.room)
     here = rooms_of_a_worker(connections, workers, load) * workers
+    comes = connections / load.life
     redis = (
         publications * (costs.script_us + hearing * costs.hear_us)
         + here / load.position_check * costs.redis_check_us
-        + connections / load.life * costs.redis_back_us
+        + comes * costs.redis_back_us
         + workers * (costs.echo_us + costs.hear_us)  # each node's echo, once a second
     )
     redis *= costs.light / SECOND
     edge = connections * (costs.edge_idle_us + load.deliveries * costs.edge_delivery_us)
-    edge += connections / load.life * costs.edge_handshake_us
+    edge += comes * costs.edge_handshake_us
     edge *= costs.light / SECOND
     edges = max(ceil(connections / edge_capacity(costs, choice)), ceil(edge / choice.busy / choice.edge_workers))
     pings = load.ping_bytes / 2 / load.ping_interval
-    comes = connections / load.life
     roll = connections / choice.drain
     return Fleet(
         connections=connections,
