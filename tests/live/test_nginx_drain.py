@@ -1,7 +1,6 @@
 """An edge goes: everybody who came through it is told, at a pace, comes back through another one, and loses nothing."""
 
 import asyncio
-import os
 import re
 import shutil
 import subprocess
@@ -21,6 +20,7 @@ from websockets.exceptions import InvalidStatus
 from tests.support import parts
 from tests.support.client import Client, close_all, open_all
 from tests.support.edge import NGINX, Edge, Listener
+from tests.support.namespaces import in_own, in_those_of
 from tests.support.stack import Stack, StackFactory
 from tests.support.waiting import until, wait_until
 
@@ -276,13 +276,11 @@ def test_it_ends_in_time_where_a_connection_stays(alone: Edge) -> None:
 def test_in_a_container_its_log_has_what_a_hook_says(tmp_path: Path) -> None:
     """Kubernetes drops what a preStop prints."""
     parts.require("unshare")
-    as_root = () if os.geteuid() == 0 else ("--map-root-user",)
-    container = ("unshare", *as_root, "--pid", "--fork", "--kill-child", "--mount-proc")
+    container = in_own("--pid", "--fork", "--kill-child", "--mount-proc")
     with Edge(tmp_path / "edge", within=container, GATEWAYS="127.0.0.1:1", INTERNAL_GATEWAYS="127.0.0.1:1") as edge:
         [first] = Path(f"/proc/{edge.pid}/task/{edge.pid}/children").read_text().split()
-        enter = ["nsenter", "--target", first, *(["--user", "--preserve-credentials"] if as_root else [])]
         hook = subprocess.run(
-            [*enter, "--pid", "--mount", "sh", str(NGINX / "drain.sh")],
+            in_those_of(first, "--pid", "--mount", "sh", str(NGINX / "drain.sh")),
             env=edge.environ,
             capture_output=True,
             text=True,

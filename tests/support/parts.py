@@ -16,6 +16,7 @@ import pytest
 from app import native
 from local import servers
 from tests.support import actionlint, kube_tools
+from tests.support.namespaces import in_own
 
 #: The variables that name the images for tests on a cluster, as in compose.yaml.
 CLUSTER_IMAGES = ("GATEWAY_IMAGE", "EDGE_IMAGE", "VALKEY_IMAGE")
@@ -67,9 +68,8 @@ def _custom_resource_definitions() -> str | None:
 
 def _unshare() -> str | None:
     """Network namespaces need root or user namespaces, which some machines forbid."""
-    options = ["--net"] if os.geteuid() == 0 else ["--net", "--map-root-user"]
     found = shutil.which("unshare")
-    works = found and subprocess.run([found, *options, "true"], capture_output=True, check=False).returncode == 0
+    works = found and subprocess.run(in_own("--net", "true"), capture_output=True, check=False).returncode == 0
     return found if works else None
 
 

@@ -12,6 +12,7 @@ import yaml
 from helm.generate import SAFE_SYSCTLS
 from local.stack import ROOT
 from tests.support import parts
+from tests.support.namespaces import in_own
 from tuning import catalogue
 
 SYS = Path("/proc/sys")
@@ -99,7 +100,7 @@ def test_safe_is_what_kubernetes_calls_safe(_file: str, setting: catalogue.Setti
 def test_what_a_pod_cannot_set_is_not_there_in_its_network_namespace() -> None:
     parts.require("unshare")
     writable = subprocess.run(
-        ["unshare", "--net", *(() if os.geteuid() == 0 else ("--map-root-user",)), "sh", "-c", _SHOW_WRITABLE, "sh"]
+        in_own("--net", "sh", "-c", _SHOW_WRITABLE, "sh")
         + [str(path_of(name)) for name in _names() if name.startswith("net.")],
         capture_output=True,
         text=True,
